@@ -1,0 +1,241 @@
+"""Names, sizes and costs of Compact Transformers, without torch.
+
+The grammar is that of the paper (Hassani et al., arXiv 2104.05704) and its published checkpoints:
+`cct_7_3x1` is 7 encoder layers behind one convolution block of kernel 3, `cvt_7_4` and `vit_7_4` are 7 layers over
+4x4 patches. This file imports nothing heavy, so that `cct models` and `cct --help` answer at once.
+
+Letters: (H, W) image, (h, w) grid of tokens, N = h*w tokens, D embedding dimension.
+"""
+
+import re
+from dataclasses import dataclass
+
+from cct_lightning.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Size:
+    """The width of an encoder: see `SIZES`."""
+
+    num_heads: int
+    mlp_ratio: float
+    embed_dim: int
+
+
+# Encoder layers -> width (paper, table of variants). A depth between two rows takes the row below it.
+SIZES: dict[int, Size] = {
+    2: Size(num_heads=2, mlp_ratio=1, embed_dim=128),
+    4: Size(num_heads=2, mlp_ratio=1, embed_dim=128),
+    6: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
+    7: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
+    8: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
+    14: Size(num_heads=6, mlp_ratio=3, embed_dim=384),
+}
+
+# Family -> tokenizer, pooling (paper, section 3).
+FAMILIES: dict[str, tuple[str, str]] = {
+    "vit": ("patch", "class_token"),
+    "cvt": ("patch", "seqpool"),
+    "cct": ("conv", "seqpool"),
+}
+
+_small = [f"{name}_32{sine}" for name in ("cct_2_3x2", "cct_4_3x2", "cct_6_3x1", "cct_6_3x2", "cct_7_3x1", "cct_7_3x2")
+          for sine in ("", "_sine")]  # fmt: skip
+_patch = [f"{family}_{layers}_4_32{sine}" for family in ("cvt", "vit") for layers in (2, 4, 6, 7)
+          for sine in ("", "_sine")]  # fmt: skip
+
+# The variants that the reference implementation publishes.
+PUBLISHED: tuple[str, ...] = (
+    *_small, "cct_7_3x1_32_c100", "cct_7_3x1_32_sine_c100", "cct_7_7x2_224", "cct_7_7x2_224_sine",
+    "cct_14_7x2_224", "cct_14_7x2_384", "cct_14_7x2_384_fl", *_patch,
+)  # fmt: skip
+
+HIDDEN_CHANS = 64  # channels of every convolution block before the last
+
+
+@dataclass(frozen=True)
+class Arch:
+    """All that defines a Compact Transformer; a name decides it, keywords override it.
+
+    Attributes:
+        name: The name it came from.
+        tokenizer: `conv`, `patch`, or the import path of a `Tokenizer`.
+        kernel_size: Kernel of the convolutions, or side of a patch, in pixels.
+        conv_blocks: Convolution blocks of the tokenizer (1 for patches).
+        position: `learnable`, `sine`, `none`, or the import path of a `PositionEmbedding`.
+        pool: `seqpool`, `class_token`, `mean`, `max`, or the import path of a `Pooling`.
+        depth: Encoder layers.
+        embed_dim: Dimension of a token.
+        num_heads: Attention heads; they divide `embed_dim`.
+        mlp_ratio: Hidden dimension of the MLP over `embed_dim`.
+        attn_drop: Dropout probability of the attention weights.
+        proj_drop: Dropout probability after positions, projections and MLP layers.
+        drop_path_rate: Stochastic depth of the last layer; it rises linearly from 0 at the first.
+        img_size: (H, W) in pixels.
+        in_chans: Channels of the image.
+        num_classes: Classes.
+    """
+
+    name: str
+    tokenizer: str
+    kernel_size: int
+    conv_blocks: int
+    position: str
+    pool: str
+    depth: int
+    embed_dim: int
+    num_heads: int
+    mlp_ratio: float
+    attn_drop: float = 0.1
+    proj_drop: float = 0.0
+    drop_path_rate: float = 0.1
+    img_size: tuple[int, int] = (32, 32)
+    in_chans: int = 3
+    num_classes: int = 10
+
+
+_GRAMMAR = re.compile(
+    r"(?P<family>cct|cvt|vit)_(?P<depth>[1-9]\d*)_(?P<kernel>[1-9]\d*)(x(?P<blocks>[1-9]\d*))?"
+    r"(_(?P<img>[1-9]\d*))?(?P<sine>_sine)?(?P<data>_c100|_fl)?"
+)
+_CLASSES = {"_c100": 100, "_fl": 102}
+
+
+def parse_arch(name: str) -> Arch:
+    """Parse a model name such as `cct_7_3x1`, `cvt_7_4_32` or `vit_6_4_32_sine`.
+
+    Args:
+        name: `{cct}_{layers}_{kernel}x{blocks}` or `{cvt,vit}_{layers}_{patch}`, then optionally `_{image size}`,
+            `_sine` (sine position embedding) and `_c100` or `_fl` (classes of CIFAR-100 or Flowers-102).
+
+    Returns:
+        What the name decides. The image size is 32 unless the name says otherwise.
+
+    Raises:
+        InputError: The name does not follow the grammar.
+    """
+    found = _GRAMMAR.fullmatch(name)
+    if found is None or (found["family"] == "cct") != (found["blocks"] is not None):
+        raise InputError(
+            f"Unknown model {name!r}: expected cct_LAYERS_KERNELxBLOCKS, cvt_LAYERS_PATCH or vit_LAYERS_PATCH, such as "
+            f"cct_7_3x1, cvt_7_4 or vit_7_4_32_sine; `cct models` lists the published ones.{nearest(name, PUBLISHED)}"
+        )
+    depth, img = int(found["depth"]), int(found["img"] or 32)
+    tokenizer, pool = FAMILIES[found["family"]]
+    size = SIZES[max((layers for layers in SIZES if layers <= depth), default=min(SIZES))]
+    return Arch(
+        name=name,
+        tokenizer=tokenizer,
+        kernel_size=int(found["kernel"]),
+        conv_blocks=int(found["blocks"] or 1),
+        position="sine" if found["sine"] else "learnable",
+        pool=pool,
+        depth=depth,
+        embed_dim=size.embed_dim,
+        num_heads=size.num_heads,
+        mlp_ratio=size.mlp_ratio,
+        img_size=(img, img),
+        # The published 224 and 384 models that name no data set are ImageNet's (14 layers) or Flowers-102's (7).
+        num_classes=_CLASSES.get(found["data"], 10 if img < 224 else 1000 if depth == 14 else 102),
+    )
+
+
+def conv_geometry(kernel_size: int) -> tuple[int, int]:
+    """Return stride and padding of the convolutions of a tokenizer (reference: max(1, K//2 - 1), max(1, K//2))."""
+    return max(1, kernel_size // 2 - 1), max(1, kernel_size // 2)
+
+
+def conv_grids(img_size: tuple[int, int], *, kernel_size: int, conv_blocks: int) -> list[tuple[int, int]]:
+    """Return the sizes after each convolution and each max pool of a convolutional tokenizer.
+
+    Args:
+        img_size: (H, W) in pixels.
+        kernel_size: Kernel of the convolutions.
+        conv_blocks: Blocks of convolution, ReLU and max pool (kernel 3, stride 2, padding 1).
+
+    Returns:
+        Two sizes a block; the last one is the token grid (h, w).
+
+    Raises:
+        InputError: The blocks shrink the image to nothing.
+    """
+    stride, padding = conv_geometry(kernel_size)
+    sizes, size = [], img_size
+    for _ in range(conv_blocks):
+        conv = tuple((n + 2 * padding - kernel_size) // stride + 1 for n in size)
+        size = ((conv[0] - 1) // 2 + 1, (conv[1] - 1) // 2 + 1)
+        sizes += [(conv[0], conv[1]), size]
+        if min(*conv, *size) < 1:
+            raise InputError(
+                f"{conv_blocks} convolution blocks of kernel {kernel_size} shrink {img_size[0]}x{img_size[1]} pixels "
+                "to nothing: use fewer blocks, a smaller kernel or larger images (--data.img_size)."
+            )
+    return sizes
+
+
+def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Return the grid (h, w) of square patches over an image.
+
+    Raises:
+        InputError: The patch does not divide the image.
+    """
+    if img_size[0] % patch_size or img_size[1] % patch_size:
+        raise InputError(
+            f"A patch of {patch_size} pixels does not divide an image of {img_size[0]}x{img_size[1]}: choose another "
+            f"patch size (the number after the layers in vit_7_{patch_size}) or image size (--data.img_size)."
+        )
+    return img_size[0] // patch_size, img_size[1] // patch_size
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a model costs.
+
+    Attributes:
+        tokens: Length of the sequence, the class token included.
+        params: Trainable parameters (a sine embedding is none).
+        macs: Multiply-accumulates of one image, counted as the published tables do: convolutions and linear layers,
+            without the two products of attention.
+        attention_macs: The two products of attention, which those tables leave out.
+    """
+
+    tokens: int
+    params: int
+    macs: int
+    attention_macs: int
+
+
+def budget(arch: Arch) -> Budget:
+    """Count tokens, parameters and multiply-accumulates of a variant by arithmetic, without building it.
+
+    Args:
+        arch: Tokenizer, position and pool must be among the built-in ones.
+
+    Returns:
+        The counts, which tests compare with the built modules.
+    """
+    dim, kernel = arch.embed_dim, arch.kernel_size
+    params = macs = 0
+    if arch.tokenizer == "conv":
+        grids = conv_grids(arch.img_size, kernel_size=kernel, conv_blocks=arch.conv_blocks)
+        chans = [arch.in_chans] + [HIDDEN_CHANS] * (arch.conv_blocks - 1) + [dim]
+        for block, (height, width) in enumerate(grids[::2]):
+            weights = chans[block] * chans[block + 1] * kernel**2
+            params, macs = params + weights, macs + weights * height * width
+        grid = grids[-1]
+    else:
+        grid = patch_grid(arch.img_size, kernel)
+        params = (arch.in_chans * kernel**2 + 1) * dim
+        macs = arch.in_chans * kernel**2 * dim * grid[0] * grid[1]
+    tokens = grid[0] * grid[1] + (arch.pool == "class_token")
+    hidden = int(dim * arch.mlp_ratio)
+    matrices = 4 * dim * dim + 2 * dim * hidden  # qkv, proj; the two layers of the MLP
+    vectors = dim + hidden + dim + 4 * dim  # biases of proj and MLP, two LayerNorms
+    params += arch.depth * (matrices + vectors) + 2 * dim + (dim + 1) * arch.num_classes
+    macs += arch.depth * matrices * tokens + dim * arch.num_classes
+    params += tokens * dim if arch.position == "learnable" else 0
+    if arch.pool == "class_token":
+        params += dim
+    elif arch.pool == "seqpool":
+        params, macs = params + dim + 1, macs + 2 * dim * tokens  # scores, weighted mean
+    return Budget(tokens=tokens, params=params, macs=macs, attention_macs=2 * arch.depth * tokens**2 * dim)

@@ -1,0 +1,113 @@
+"""The Compact Transformer: tokenizer -> position -> encoder -> pool -> head, each a part that can be swapped alone.
+
+Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformers", arXiv 2104.05704.
+
+Letters: B batch, C channels, (H, W) image, N tokens, D embedding dimension, K classes.
+"""
+
+import importlib
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.models.arch import Arch
+from cct_lightning.models.encoder import Encoder
+from cct_lightning.models.pooling import POOLINGS, Pooling
+from cct_lightning.models.position import POSITIONS, PositionEmbedding
+from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def find_part(option: str, name: str, table: dict[str, type[Part]], base: type[Part]) -> type[Part]:
+    """Return the class of a part by its short name, or import it by path.
+
+    Args:
+        option: The option's name, for messages: `pool`.
+        name: A key of `table`, or an import path such as `my_lab.pooling.TopKPool`.
+        table: The built-in parts.
+        base: What an imported class must subclass.
+
+    Raises:
+        InputError: No such part, or not a subclass of `base`.
+    """
+    if name in table:
+        return table[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise InputError(
+            f"Unknown {option} {name!r}: choose {', '.join(table)}, or the import path of a class of yours."
+            f"{nearest(name, table)}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"Cannot import {option} {name!r} ({error}): check the path and PYTHONPATH.") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"{option} {name!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
+    return found
+
+
+class CompactTransformer(nn.Module):
+    """ViT-Lite, CVT or CCT, by its parts.
+
+    Three seams for analysis and fine-tuning: `forward_features` gives normalized tokens (B, N, D), `pool` one vector
+    (B, D), `head` logits (B, K). It runs at every image size that its tokenizer accepts: position embeddings are
+    resized on the way where the grid is not the one they were made for.
+
+    Args:
+        arch: What to build; see `parse_arch`, and `create_model` for the usual way in.
+
+    Raises:
+        InputError: Parts that do not fit each other or the image.
+    """
+
+    def __init__(self, arch: Arch) -> None:
+        super().__init__()
+        self.arch = arch
+        self.tokenizer = find_part("tokenizer", arch.tokenizer, TOKENIZERS, Tokenizer)(
+            in_chans=arch.in_chans,
+            embed_dim=arch.embed_dim,
+            kernel_size=arch.kernel_size,
+            conv_blocks=arch.conv_blocks,
+        )
+        self.pool = find_part("pool", arch.pool, POOLINGS, Pooling)(embed_dim=arch.embed_dim)
+        self.position = find_part("position", arch.position, POSITIONS, PositionEmbedding)(
+            grid=self.tokenizer.grid(arch.img_size),
+            num_prefix_tokens=self.pool.num_prefix_tokens,
+            embed_dim=arch.embed_dim,
+        )
+        self.drop = nn.Dropout(arch.proj_drop)
+        self.encoder = Encoder(
+            depth=arch.depth,
+            embed_dim=arch.embed_dim,
+            num_heads=arch.num_heads,
+            mlp_ratio=arch.mlp_ratio,
+            attn_drop=arch.attn_drop,
+            proj_drop=arch.proj_drop,
+            drop_path_rate=arch.drop_path_rate,
+        )
+        self.head = nn.Linear(arch.embed_dim, arch.num_classes)
+        self.apply(_init_linear)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to what the encoder reads: tokens with prefix and positions (B, N, D)."""
+        height, width = images.shape[-2:]
+        tokens = self.pool.prepend(self.tokenizer(images))
+        return self.drop(self.position(tokens, self.tokenizer.grid((height, width))))
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Map normalized images (B, C, H, W) to the encoder's normalized output (B, N, D)."""
+        return self.encoder(self.embed(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalized images (B, C, H, W) to logits (B, K)."""
+        return self.head(self.pool(self.forward_features(images)))
+
+
+def _init_linear(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

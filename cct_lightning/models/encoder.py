@@ -1,0 +1,154 @@
+"""The transformer encoder of the published Compact Transformers.
+
+Its block is not the usual pre-norm one: between attention and MLP the *stream itself* is normalized (x = norm2(x)),
+and the published weights only reproduce with that. Source: the reference implementation of arXiv 2104.05704, as
+described in its checkpoints.
+
+Letters: B batch, N tokens, D embedding dimension, h heads, d = D/h.
+"""
+
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from cct_lightning.errors import InputError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; qkv has no bias, proj has one.
+
+    Args:
+        embed_dim: Dimension D of a token.
+        num_heads: Heads h, which must divide D.
+        attn_drop: Dropout probability of the attention weights.
+        proj_drop: Dropout probability after the projection.
+    """
+
+    def __init__(self, *, embed_dim: int, num_heads: int, attn_drop: float, proj_drop: float) -> None:
+        super().__init__()
+        self.num_heads, self.attn_drop = num_heads, attn_drop
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map tokens (B, N, D) to queries, keys and values, each (B, h, N, d)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, h, d)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to (B, N, D)."""
+        q, k, v = self.split(x)
+        x = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the attention weights (B, h, N, N) that `forward` uses without forming them; for analysis."""
+        q, k, _ = self.split(x)
+        return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear.
+
+    Args:
+        embed_dim: Dimension D of a token.
+        hidden_dim: Dimension between the two layers.
+        drop: Dropout probability after each layer.
+    """
+
+    def __init__(self, *, embed_dim: int, hidden_dim: int, drop: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to (B, N, D)."""
+        return self.drop(self.fc2(self.drop(nn.functional.gelu(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """One encoder layer.
+
+    Args:
+        embed_dim: Dimension D of a token.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden dimension of the MLP over D.
+        attn_drop: Dropout probability of the attention weights.
+        proj_drop: Dropout probability of the projections.
+        drop_path: Probability that a sample skips a residual branch (stochastic depth).
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        attn_drop: float,
+        proj_drop: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads, attn_drop=attn_drop, proj_drop=proj_drop)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.mlp = Mlp(embed_dim=embed_dim, hidden_dim=int(embed_dim * mlp_ratio), drop=proj_drop)
+        self.drop_path = StochasticDepth(drop_path, "row") if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to (B, N, D)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = self.norm2(x)  # the stream itself, not the branch alone: see the top of this file
+        return x + self.drop_path(self.mlp(x))
+
+
+class Encoder(nn.Module):
+    """A stack of blocks and a final LayerNorm.
+
+    Args:
+        depth: Blocks.
+        embed_dim: Dimension D of a token.
+        num_heads: Attention heads, which must divide D.
+        mlp_ratio: Hidden dimension of the MLP over D.
+        attn_drop: Dropout probability of the attention weights.
+        proj_drop: Dropout probability of the projections.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
+
+    Raises:
+        InputError: The heads do not divide the dimension.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        attn_drop: float = 0.1,
+        proj_drop: float = 0.0,
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if embed_dim % num_heads:
+            raise InputError(f"{num_heads} attention heads do not divide an embedding of dimension {embed_dim}.")
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dim=embed_dim,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                attn_drop=attn_drop,
+                proj_drop=proj_drop,
+                drop_path=drop_path_rate * layer / max(1, depth - 1),
+            )
+            for layer in range(depth)
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to (B, N, D)."""
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
