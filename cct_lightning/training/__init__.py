@@ -1,0 +1,1 @@
+"""Training: the LightningModule, its optimizer and schedule, and what Lightning does not bring."""

@@ -1,0 +1,146 @@
+"""Muon for matrices and AdamW for all else, as one optimizer.
+
+Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the size of the update after
+Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982. The arithmetic is that of `torch.optim.Muon`, which
+takes 2-D matrices alone, one at a time; here same-shaped matrices go through the iteration as one batch, and what is
+no matrix has its AdamW in the same object, so that a Trainer steps, clips, saves and resumes one optimizer.
+
+Letters: K matrices of one shape, R rows, C columns, R <= C.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration, chosen for its slope at zero; as in `torch.optim.Muon`."""
+
+
+def orthogonalize(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Bring the singular values of each matrix near 1 (0.7 to 1.2) by Newton-Schulz iterations.
+
+    Args:
+        matrices: (K, R, C) with R <= C.
+        steps: Iterations.
+        dtype: Arithmetic of the iterations; they were designed to be stable in bfloat16.
+
+    Returns:
+        (K, R, C) of type `dtype`.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.to(dtype)
+    # The Frobenius norm bounds the spectral norm, which must start below 1.
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT  # (K, R, R)
+        update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, update, x, beta=a)
+    return x
+
+
+class MuonAdamW(Optimizer):
+    """Muon for the groups marked `muon`, AdamW for the others.
+
+    Args:
+        params: Parameter groups. Those with `muon: True` hold matrices, or convolution kernels, which are taken as
+            matrices (out, in * height * width).
+        lr: Learning rate of groups that bring none.
+        betas: Decay rates of AdamW's moments.
+        eps: Added to AdamW's denominator.
+        weight_decay: Decoupled weight decay of groups that bring none.
+        momentum: Muon's Nesterov momentum.
+    """
+
+    def __init__(
+        self,
+        params: list[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "muon": False,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: Computes the loss and the gradients first, and is what Lightning passes.
+
+        Returns:
+            What the closure returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params and group["muon"]:
+                self._muon(params, group)
+            elif params:
+                self._adamw(params, group)
+        return loss
+
+    def _muon(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        grads = [p.grad for p in params if p.grad is not None]
+        buffers = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+        updates = torch._foreach_lerp(grads, buffers, group["momentum"])
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+
+        shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p, update in zip(params, updates, strict=True):
+            matrix, target = update.flatten(1), p.flatten(1)
+            wide = matrix.shape[0] <= matrix.shape[1]
+            matrix, target = (matrix, target) if wide else (matrix.mT, target.mT)
+            shapes[(matrix.shape[0], matrix.shape[1])].append((matrix, target))
+        for (_, columns), members in shapes.items():
+            scale = 0.2 * math.sqrt(columns)  # the root mean square of AdamW's updates
+            stacked = orthogonalize(torch.stack([matrix for matrix, _ in members]))
+            for (_, target), update in zip(members, stacked.unbind(0), strict=True):
+                target.add_(update, alpha=-group["lr"] * scale)
+
+    def _adamw(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+                self.state[p]["exp_avg"] = torch.zeros_like(p)
+                self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
+        states = [self.state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )

@@ -1,0 +1,54 @@
+"""The learning rate over the optimizer steps of a run: warm-up, decay, cool-down.
+
+Cosine: Loshchilov & Hutter, arXiv 1608.03983; linear warm-up: Goyal et al., arXiv 1706.02677; the cool-down at the
+smallest rate is timm's.
+"""
+
+import math
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from cct_lightning.errors import InputError
+from cct_lightning.training.optim import Optim
+
+
+def build_schedule(optimizer: Optimizer, optim: Optim, *, steps_per_epoch: int, epochs: int) -> LambdaLR:
+    """Build the schedule of a run, to be stepped after every optimizer step.
+
+    Every parameter group follows the same curve, scaled by its own rate.
+
+    Args:
+        optimizer: What `build_optimizer` returned for `optim`.
+        optim: The options.
+        steps_per_epoch: Optimizer steps an epoch, accumulation counted out.
+        epochs: Epochs of the whole run, warm-up and cool-down included.
+
+    Raises:
+        InputError: No step to take, or a warm-up and cool-down as long as the run.
+    """
+    if epochs < 1 or steps_per_epoch < 1:
+        raise InputError(
+            f"A run of {epochs} epochs of {steps_per_epoch} optimizer steps trains nothing: both must be at least 1 "
+            "(--trainer.max_epochs, --data.batch_size, --trainer.accumulate_grad_batches)."
+        )
+    if optim.warmup_epochs + optim.cooldown_epochs >= epochs:
+        raise InputError(
+            f"A warm-up of {optim.warmup_epochs:g} and a cool-down of {optim.cooldown_epochs:g} epochs leave nothing "
+            f"of a run of {epochs} epochs: shorten them (--model.optim.warmup_epochs, cooldown_epochs) or train longer "
+            "(--trainer.max_epochs)."
+        )
+    total = steps_per_epoch * epochs
+    warmup = round(steps_per_epoch * optim.warmup_epochs)
+    cooldown = total - round(steps_per_epoch * optim.cooldown_epochs)  # its first step
+    start, end = optim.warmup_lr / optim.lr, optim.min_lr / optim.lr
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return start + (1 - start) * step / warmup
+        if step >= cooldown and optim.cooldown_epochs > 0:
+            return end
+        done = min(1.0, (step - warmup) / max(1, cooldown - warmup))  # of the decay, from 0 to 1
+        share = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[optim.schedule]
+        return end + (1 - end) * share
+
+    return LambdaLR(optimizer, factor)
