@@ -50,6 +50,9 @@ PUBLISHED: tuple[str, ...] = (
     "cct_14_7x2_224", "cct_14_7x2_384", "cct_14_7x2_384_fl", *_patch,
 )  # fmt: skip
 
+# Architectures of other families that train under the same recipes, see `baselines.py`.
+BASELINES: tuple[str, ...] = ("resnet18", "resnet56", "mobilenet_v2", "vit_b_16", "deit_tiny", "deit_small")
+
 HIDDEN_CHANS = 64  # channels of every convolution block before the last
 
 
@@ -118,7 +121,8 @@ def parse_arch(name: str) -> Arch:
     if found is None or (found["family"] == "cct") != (found["blocks"] is not None):
         raise InputError(
             f"Unknown model {name!r}: expected cct_LAYERS_KERNELxBLOCKS, cvt_LAYERS_PATCH or vit_LAYERS_PATCH, such as "
-            f"cct_7_3x1, cvt_7_4 or vit_7_4_32_sine; `cct models` lists the published ones.{nearest(name, PUBLISHED)}"
+            f"cct_7_3x1, cvt_7_4 or vit_7_4_32_sine, a baseline ({', '.join(BASELINES)}) or the import path of a class "
+            f"of yours; `cct models` lists the published ones.{nearest(name, (*PUBLISHED, *BASELINES))}"
         )
     depth, img = int(found["depth"]), int(found["img"] or 32)
     tokenizer, pool = FAMILIES[found["family"]]

@@ -1,0 +1,180 @@
+"""The published checkpoints: which there are, and how they get into the cache.
+
+Source of names and addresses: the model zoo of the reference implementation (SHI-Labs/Compact-Transformers).
+"""
+
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from filelock import FileLock
+from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from cct_lightning.errors import InputError, nearest
+
+ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL names a mirror instead
+ATTEMPTS = 3  # connections in a row that bring nothing new before giving up
+TIMEOUT = 30  # seconds without a byte
+_CHUNK = 1 << 18  # bytes
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published checkpoint.
+
+    Attributes:
+        name: The model it belongs to.
+        tag: What it was trained on, as `pretrained` accepts it.
+        file: Its path under `ADDRESS`.
+    """
+
+    name: str
+    tag: str
+    file: str
+
+
+CHECKPOINTS: tuple[Published, ...] = (
+    Published("cct_7_3x1_32", "cifar10_300epochs", "pretrained/cct_7_3x1_32_cifar10_300epochs.pth"),
+    Published("cct_7_3x1_32_sine", "cifar10_5000epochs", "pretrained/cct_7_3x1_32_sine_cifar10_5000epochs.pth"),
+    Published("cct_7_3x1_32_c100", "cifar100_300epochs", "pretrained/cct_7_3x1_32_cifar100_300epochs.pth"),
+    Published("cct_7_3x1_32_sine_c100", "cifar100_5000epochs", "pretrained/cct_7_3x1_32_sine_cifar100_5000epochs.pth"),
+    Published("cct_7_7x2_224_sine", "flowers102", "pretrained/cct_7_7x2_224_flowers102.pth"),
+    Published("cct_14_7x2_224", "imagenet", "pretrained/cct_14_7x2_224_imagenet.pth"),
+    Published("cct_14_7x2_384", "imagenet", "finetuned/cct_14_7x2_384_imagenet.pth"),
+    Published("cct_14_7x2_384_fl", "flowers102", "finetuned/cct_14_7x2_384_flowers102.pth"),
+)
+
+
+def published(name: str, tag: str | None = None) -> Published:
+    """Find a published checkpoint.
+
+    Args:
+        name: The model's name; `cct_7_3x1` is `cct_7_3x1_32`, and with a tag `_c100` and `_fl` do not matter.
+        tag: What it was trained on, such as `cifar100_300epochs`; None: the one that the name says.
+
+    Raises:
+        InputError: There is none.
+    """
+
+    def base(name: str) -> str:
+        name = name.removesuffix("_c100").removesuffix("_fl")
+        return name if any(part in name for part in ("_32", "_224", "_384")) else _sized(name)
+
+    for entry in CHECKPOINTS:
+        same = base(entry.name) == base(name) and entry.tag == tag if tag else entry.name in (name, _sized(name))
+        if same:
+            return entry
+    tags = [entry.tag for entry in CHECKPOINTS if base(entry.name) == base(name)]
+    have = ", ".join(f"{entry.name} ({entry.tag})" for entry in CHECKPOINTS)
+    what = f"{name!r} trained on {tag!r}" if tag else f"{name!r}"
+    raise InputError(
+        f"There are no published weights of {what}: choose one of {have}, or the path of a checkpoint."
+        f"{nearest(tag, tags) if tag else ''}"
+    )
+
+
+def _sized(name: str) -> str:
+    """Put the image size into a name that leaves it out: cct_7_3x1_sine -> cct_7_3x1_32_sine."""
+    parts = name.split("_")
+    return "_".join(parts if parts[3:4] and parts[3].isdigit() else [*parts[:3], "32", *parts[3:]])
+
+
+def checkpoint_folder() -> Path:
+    """Return where downloads are kept: CCT_CACHE, else XDG_CACHE_HOME, else ~/.cache, in cct_lightning/checkpoints."""
+    chosen = os.environ.get("CCT_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        cache = Path(chosen).expanduser() if chosen else Path.home() / ".cache"
+    except RuntimeError:  # no home, as in some containers
+        cache = Path(tempfile.gettempdir())
+    return cache / "cct_lightning" / "checkpoints"
+
+
+def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
+    """Download a file unless it is there; a download that was cut off is continued where it stopped.
+
+    Args:
+        url: Its address.
+        path: Where it shall be; while it is incomplete it lies beside that, as `.part`.
+        check: Called with the complete file before it gets its name; an `InputError` from it refuses the file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: No network, no such file, a full disk, or content that `check` refuses.
+    """
+    if path.exists():
+        return path
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")):  # several processes of one run may want the same file
+            if path.exists():
+                return path
+            _download(url, part)
+            try:
+                check(part)
+            except InputError as error:
+                part.unlink()
+                raise InputError(f"What {url} sent is not the published checkpoint: {error}") from error
+            part.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path} ({error.strerror or error}): set CCT_CACHE to another folder."
+        ) from error
+    return path
+
+
+def _download(url: str, part: Path) -> None:
+    """Bring `part` to its full length, connecting again as long as that brings it further."""
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _receive(url, part, before):
+                return
+            reason = "the connection broke off"
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and before:  # nothing lies behind what is here
+                if error.headers.get("Content-Range") == f"bytes */{before}":
+                    return
+                part.unlink()
+            reason = f"HTTP {error.code} {error.reason}"
+            if error.code in (401, 403, 404, 410):
+                raise InputError(f"Cannot download {url} ({reason}): give the path of a checkpoint instead.") from error
+        except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        grown = part.exists() and part.stat().st_size > before
+        failures = 0 if grown else failures + 1
+        if failures >= ATTEMPTS:
+            raise InputError(
+                f"Cannot download {url} ({reason}): connect to the network and run this again, which continues where "
+                "it stopped, or give the path of a checkpoint that you have."
+            )
+        time.sleep(0.5 * failures)
+
+
+def _receive(url: str, part: Path, have: int) -> bool:
+    """Receive what is missing behind the first `have` bytes; return whether the file is complete."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    response: HTTPResponse
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server sends it from the start
+        length = response.headers.get("Content-Length")
+        total = None if length is None else have + int(length)
+        bar = Progress(*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with bar, part.open("ab" if have else "wb") as file:
+            task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
+            while chunk := response.read1(_CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                bar.update(task, completed=have)
+    # Without a length the end of the connection is the end of the file; the check of its content decides then.
+    return total is None or have == total
