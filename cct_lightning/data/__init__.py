@@ -1,0 +1,7 @@
+"""Data sets, loaders, and augmentation on the batch."""
+
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.data.dataset import Batch
+from cct_lightning.data.sources import SOURCES, Source
+
+__all__ = ["SOURCES", "Batch", "ImageDataModule", "Source"]

@@ -1,0 +1,119 @@
+"""The table of data sets, the readers of their formats, and the downloads."""
+
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision.datasets import MNIST
+
+from cct_lightning.data import SOURCES, ImageDataModule
+from cct_lightning.data.readers import cifar10, digits, idx
+from cct_lightning.errors import InputError
+
+
+def test_every_entry_is_complete() -> None:
+    for name, source in SOURCES.items():
+        assert source.name == name
+        assert source.title
+        assert source.license
+        assert source.origin
+        if source.classes:
+            assert len(set(source.classes)) == len(source.classes)
+            assert len(source.mean) == len(source.std) == source.in_chans
+        assert len(SOURCES["cifar100"].classes) == 100
+        assert list(SOURCES["cifar100"].classes) == sorted(SOURCES["cifar100"].classes)
+
+
+def test_digits_are_scikit_learns_and_the_test_split_never_moves() -> None:
+    data, raw = digits(Path()), load_digits()
+    assert data.image.shape == (1797, 1, 8, 8)
+    assert np.abs(data.image[:, 0] / 255 * 16 - raw.images).max() < 0.04  # the rounding to 8 bits
+    assert (data.label == raw.target).all()
+    test = np.flatnonzero(data.split == 2)
+    assert len(test) == 359
+    assert np.abs(np.bincount(data.label[test]) / np.bincount(data.label) - 359 / 1797).max() < 0.01
+    assert test[:6].tolist() == [2, 6, 14, 17, 21, 28]
+    # Other seeds and fractions change training and validation only.
+    for seed, fraction in ((1, 0.1), (2, 0.3)):
+        data_module = ImageDataModule(seed=seed, split_seed=seed, val_fraction=fraction)
+        assert data_module.index["test"].tolist() == test.tolist()
+
+
+def test_statistics_of_digits_are_measured() -> None:
+    pool = ImageDataModule(name="digits").stored.pool
+    train = pool.image[pool.split == 0].double() / 255
+    assert SOURCES["digits"].mean == pytest.approx([train.mean().item()], abs=1e-4)
+    assert SOURCES["digits"].std == pytest.approx([train.std().item()], abs=1e-4)
+
+
+def test_idx_files_agree_with_torchvision(mnist_root: Path) -> None:
+    data = idx(mnist_root / "MNIST" / "raw")
+    for split, train in ((0, True), (2, False)):
+        theirs = MNIST(mnist_root, train=train)
+        assert torch.equal(torch.from_numpy(data.image[data.split == split][:, 0]), theirs.data)
+        assert (data.label[data.split == split] == theirs.targets.numpy()).all()
+
+
+def test_cifar_batches_agree_with_plain_pickle(cifar_root: Path) -> None:
+    data = cifar10(cifar_root / "cifar-10-batches-py")
+    at = 0
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        batch = pickle.loads((cifar_root / "cifar-10-batches-py" / name).read_bytes())
+        rows = slice(at, at + len(batch["labels"]))
+        assert (data.image[rows].reshape(-1, 3072) == batch["data"]).all()
+        assert data.label[rows].tolist() == batch["labels"]
+        assert set(data.split[rows]) == {2 if name == "test_batch" else 0}
+        at = rows.stop
+
+
+def test_cifar_batches_of_python_2_are_read(tmp_path: Path) -> None:
+    """The published archive was pickled by Python 2: text is bytes, and numpy's names are the old ones."""
+    pixels = bytes(range(256)) * 24  # two images
+    out = io.BytesIO()
+    out.write(b"\x80\x02}q\x00(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R")
+    out.write(b"(K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R")
+    out.write(b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89")
+    out.write(b"T" + struct.pack("<i", len(pixels)) + pixels + b"tbU\x06labels](K\x03K\x07eu.")
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        (tmp_path / name).write_bytes(out.getvalue())
+    data = cifar10(tmp_path)
+    assert data.image.shape == (12, 3, 32, 32)
+    assert data.image[0].ravel()[:300].tolist() == list(pixels[:300])
+    assert data.label.tolist() == [3, 7] * 6
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch never",))
+
+
+def test_cifar_batches_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        (tmp_path / name).write_bytes(pickle.dumps({"data": Evil(), "labels": []}, protocol=2))
+    with pytest.raises(InputError, match=r"data_batch_1 is not a whole CIFAR batch .it asks for posix.system"):
+        cifar10(tmp_path)
+    assert not Path("never").exists()
+
+
+def test_an_unknown_name_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"no data set 'cifar-10'\. Did you mean 'cifar10'\?"):
+        ImageDataModule(name="cifar-10")
+
+
+def test_mnist_real(shared_data: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, shared_data / "unpack.py", "mnist", tmp_path], check=True)
+    data = ImageDataModule(name="mnist", root=str(tmp_path))
+    data.prepare()
+    assert {name: len(index) for name, index in data.index.items()} == {"train": 54000, "val": 6000, "test": 10000}
+    pool = data.stored.pool
+    assert SOURCES["mnist"].mean == pytest.approx(pool.mean, abs=1e-4)
+    assert SOURCES["mnist"].std == pytest.approx(pool.std, abs=1e-4)
