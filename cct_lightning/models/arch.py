@@ -104,6 +104,11 @@ _GRAMMAR = re.compile(
 _CLASSES = {"_c100": 100, "_fl": 102}
 
 
+def is_compact(name: str) -> bool:
+    """Tell whether a name is that of a Compact Transformer, and not of a baseline or a class of the user's."""
+    return _GRAMMAR.fullmatch(name) is not None
+
+
 def parse_arch(name: str) -> Arch:
     """Parse a model name such as `cct_7_3x1`, `cvt_7_4_32` or `vit_6_4_32_sine`.
 

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from torch import nn
 from typing_extensions import Unpack
@@ -212,6 +212,20 @@ def load_model(path: Path, *, arch: str | None = None) -> tuple[nn.Module, Store
         InputError: The file is no such checkpoint, or nothing tells which model it holds.
     """
     stored = read_checkpoint(path)
+    return model_of(stored, arch)[1].eval(), stored
+
+
+def model_of(stored: Stored, arch: str | None = None) -> tuple[str, nn.Module]:
+    """Build the model that weights belong to; see `load_model`.
+
+    Args:
+        stored: What `read_checkpoint` gave.
+        arch: The model's name, where the checkpoint does not tell.
+
+    Returns:
+        The model's name and the model, with its weights.
+    """
     name = arch or stored.hparams.get("arch") or infer_arch(stored)
-    parts: Parts = (stored.hparams.get("parts") or {}) if stored.hparams.get("arch") == name else {}
-    return _create(name, stored, None, None, None, parts).eval(), stored
+    told = stored.hparams if stored.hparams.get("arch") == name else {}
+    parts = {key: value for key, value in {**told, **told.get("parts", {})}.items() if key in Parts.__annotations__}
+    return name, _create(name, stored, None, None, None, cast(Parts, parts))
