@@ -1,0 +1,98 @@
+"""See what the model sees: functions on tensors, and pictures beside them.
+
+A network goes in with a batch of normalized images, tensors come out; `plot_...` functions take tensors or arrays and
+return a matplotlib figure. Most need a Compact Transformer; what works with every network says so.
+"""
+
+from cct_lightning.analysis.attention import (
+    attention_maps,
+    plot_attention,
+    plot_rollout,
+    residual_share,
+    rollout,
+    rollout_map,
+)
+from cct_lightning.analysis.calibration import Reliability, plot_reliability, reliability
+from cct_lightning.analysis.confusion import confusion_matrix, most_confused, plot_confusion
+from cct_lightning.analysis.efficiency import (
+    data_efficiency,
+    plot_data_efficiency,
+    plot_schedule,
+    published_schedule,
+    schedule_efficiency,
+)
+from cct_lightning.analysis.equivariance import (
+    SHIFTS,
+    plot_shift_consistency,
+    plot_shift_error,
+    shift_consistency,
+    shift_error,
+    shift_images,
+)
+from cct_lightning.analysis.features import layer_features, layer_tokens, plot_projection, project
+from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
+from cct_lightning.analysis.overlay import blend, over_uniform, pixels, plot_overlays
+from cct_lightning.analysis.position import plot_position_similarity, position_embedding, position_similarity
+from cct_lightning.analysis.receptive import (
+    ReceptiveField,
+    measured_receptive_field,
+    plot_token_gradient,
+    receptive_field,
+    token_gradient,
+)
+from cct_lightning.analysis.saliency import input_gradient, plot_saliency, smooth_grad
+from cct_lightning.analysis.seqpool import mean_by_class, plot_class_weights, plot_pool_weights, pool_weights
+from cct_lightning.analysis.stages import plot_stage_budget, stage_budget
+
+__all__ = [
+    "SHIFTS",
+    "ReceptiveField",
+    "Reliability",
+    "attention_maps",
+    "blend",
+    "confusion_matrix",
+    "data_efficiency",
+    "input_gradient",
+    "layer_features",
+    "layer_tokens",
+    "mean_by_class",
+    "measured_receptive_field",
+    "most_confused",
+    "over_uniform",
+    "pixels",
+    "plot_attention",
+    "plot_class_weights",
+    "plot_confusion",
+    "plot_data_efficiency",
+    "plot_filters",
+    "plot_overlays",
+    "plot_pool_weights",
+    "plot_position_similarity",
+    "plot_projection",
+    "plot_reliability",
+    "plot_rollout",
+    "plot_saliency",
+    "plot_schedule",
+    "plot_shift_consistency",
+    "plot_shift_error",
+    "plot_stage_budget",
+    "plot_token_gradient",
+    "pool_weights",
+    "position_embedding",
+    "position_similarity",
+    "project",
+    "published_schedule",
+    "receptive_field",
+    "reliability",
+    "residual_share",
+    "rollout",
+    "rollout_map",
+    "schedule_efficiency",
+    "shift_consistency",
+    "shift_error",
+    "shift_images",
+    "smooth_grad",
+    "stage_budget",
+    "token_gradient",
+    "tokenizer_filters",
+]

@@ -1,0 +1,159 @@
+"""Attention maps by layer and head, and attention rollout.
+
+Sources: Vaswani et al., arXiv 1706.03762; Abnar and Zuidema, "Quantifying Attention Flow in Transformers",
+arXiv 2005.00928 (rollout).
+
+Letters: L layers, B batch, h heads or height of the token grid, P prefix tokens, N = P + h*w tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from cct_lightning.analysis.overlay import over_uniform, plot_overlays
+from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
+from cct_lightning.analysis.seqpool import read_weights
+from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
+from cct_lightning.errors import InputError
+from cct_lightning.models.position import Grid
+
+
+@torch.no_grad()
+def attention_maps(net: nn.Module, images: Tensor) -> Tensor:
+    """Return the attention weights of every layer and head, as the fused kernel computed them without keeping them.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training. The result has L * B * heads * N * N numbers: keep B small for
+            large images.
+
+    Returns:
+        (L, B, heads, N, N) float32; row i is how token i reads all tokens, and sums to one. Prefix tokens stand first.
+
+    Raises:
+        InputError: No Compact Transformer, or images that do not fit.
+    """
+    model = compact(net)
+    layers = [block.attn for block in blocks_of(model)]
+    with evaluating(model), listening(layers, lambda module, x, _: module.weights(x)) as heard:
+        model.forward_features(ready(model, images))
+    return torch.stack(heard).float()
+
+
+@torch.no_grad()
+def residual_share(net: nn.Module, images: Tensor) -> Tensor:
+    """Measure the share of the residual stream in what each attention layer passes on: |x| / (|x| + |attn(norm1(x))|).
+
+    Rollout assumes one half. Give the result to `rollout(residual=...)` to see what the assumption does.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training.
+
+    Returns:
+        (L,) means over tokens and images.
+    """
+    model = compact(net)
+    with evaluating(model), listening(blocks_of(model), lambda block, x, _: (x, block.attn(block.norm1(x)))) as heard:
+        model.forward_features(ready(model, images))
+    norms = [(stream.float().norm(dim=-1), branch.float().norm(dim=-1)) for stream, branch in heard]
+    return torch.stack([(stream / (stream + branch)).mean() for stream, branch in norms])
+
+
+def rollout(maps: Tensor, *, residual: float | Tensor = 0.5) -> Tensor:
+    """Follow attention through all layers: how much of each input token is in each output token.
+
+    Each layer is taken as the mixing matrix residual * I + (1 - residual) * A with A the mean over heads, and the
+    matrices are multiplied. That is an approximation: it leaves out the values, the projections and the MLPs, and
+    takes the two branches of the residual to be of the same size. The blocks of Compact Transformers moreover
+    normalize the stream itself between attention and MLP. A LayerNorm treats each token alone, so the proportions in
+    which tokens are mixed pass through it unchanged, and the product means what it means for usual pre-norm blocks;
+    but since the stream is brought back to the same size in every layer, the residual's share does not grow with
+    depth as it does there. `residual_share` measures it.
+
+    Args:
+        maps: (L, B, heads, N, N), from `attention_maps`.
+        residual: Share of the residual in each layer, or one for each layer (L,).
+
+    Returns:
+        (B, N, N); each row sums to one.
+    """
+    mixed = maps.mean(2)  # (L, B, N, N)
+    share = torch.as_tensor(residual, dtype=mixed.dtype, device=mixed.device).expand(len(maps)).view(-1, 1, 1, 1)
+    if not ((share >= 0) & (share <= 1)).all():
+        raise InputError("residual is a share: it must be between 0 and 1.")
+    layers = share * torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device) + (1 - share) * mixed
+    total = layers[0]
+    for layer in layers[1:]:
+        total = layer @ total
+    return total
+
+
+@torch.no_grad()
+def rollout_map(net: nn.Module, images: Tensor, *, residual: float | Tensor = 0.5) -> Tensor:
+    """Return how much each place of each image counts in the pooled vector, all layers taken together.
+
+    The rows of `rollout` are read as the pooling reads the tokens: weighted by SeqPool, from the class token,
+    uniformly for the mean, by share of dimensions for the maximum.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training.
+        residual: As in `rollout`.
+
+    Returns:
+        (B, h, w); each image's weights sum to one, what remains on the class token left out.
+    """
+    model = compact(net)
+    images = ready(model, images)
+    with evaluating(model):
+        reading = read_weights(model.pool, model.forward_features(images))  # (B, N)
+    flow = rollout(attention_maps(model, images), residual=residual)
+    return on_grid((reading[:, None] @ flow).squeeze(1), grid_of(model, images))
+
+
+def plot_rollout(
+    images: Tensor | Array, maps: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
+) -> Figure:
+    """Draw rollout maps (B, h, w) over their images (B, C, H, W); the color is the weight over the uniform one."""
+    return plot_overlays(images, over_uniform(maps), titles=titles, columns=columns)
+
+
+@styled
+def plot_attention(maps: Tensor | Array, *, grid: Grid, token: int | tuple[int, int]) -> Figure:
+    """Draw what one token reads, by layer (rows) and head (columns).
+
+    Args:
+        maps: (L, heads, N, N): one image of `attention_maps`, as in `maps[:, 0]`.
+        grid: The token grid (h, w) of the image.
+        token: Row and column on the grid, or the number of a prefix token (0 for the class token).
+
+    Returns:
+        The figure. The color scale is each panel's own: from 0 to its largest weight, which its title tells in
+        multiples of the uniform weight.
+    """
+    array = numbers(maps)
+    if array.ndim != 4 or array.shape[-1] < grid[0] * grid[1]:
+        raise InputError(
+            f"Expected maps of one image (L, heads, N, N) with N >= {grid[0]}*{grid[1]}, got {array.shape}."
+        )
+    prefix = array.shape[-1] - grid[0] * grid[1]
+    query = token if isinstance(token, int) else prefix + token[0] * grid[1] + token[1]
+    if not 0 <= query < (prefix if isinstance(token, int) else array.shape[-1]):
+        raise InputError(
+            f"There is no token {token}: {prefix} prefix tokens stand before a grid of {grid[0]}x{grid[1]}."
+        )
+    layers, heads = array.shape[:2]
+    figure, axes = panels(layers * heads, columns=heads, side=1.8, aspect=grid[0] / grid[1])
+    for i, ax in enumerate(axes):
+        layer, head = divmod(i, heads)
+        row = array[layer, head, query]
+        ax.imshow(row[prefix:].reshape(grid), cmap=QUANTITY, vmin=0)
+        ax.set_title(f"L{layer + 1} H{head + 1}: {row[prefix:].max() * len(row):.1f}")
+        if not isinstance(token, int):
+            ax.plot(token[1], token[0], "x", color="white", markersize=9, markeredgewidth=3)
+            ax.plot(token[1], token[0], "x", color="black", markersize=8, markeredgewidth=1.5)
+    figure.suptitle("Attention by layer (L) and head (H): largest ÷ uniform weight")
+    return figure

@@ -1,0 +1,91 @@
+"""Does the model know how often it is right? Expected calibration error and the reliability diagram.
+
+Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599; the error is torchmetrics'.
+
+Letters: B images, K classes, n bins.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from cct_lightning.analysis.style import OKABE_ITO, figure_of, one_axes, styled
+from cct_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram in numbers.
+
+    Attributes:
+        ece: Expected calibration error, 0 to 1: mean over images of |accuracy - confidence| of their bin.
+        accuracy: Share of right predictions in each bin (n,); NaN in empty ones.
+        confidence: Mean probability of the predicted class in each bin (n,); NaN in empty ones.
+        count: Images in each bin (n,).
+    """
+
+    ece: float
+    accuracy: Tensor
+    confidence: Tensor
+    count: Tensor
+
+
+def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability:
+    """Compare how sure the model was with how often it was right.
+
+    Args:
+        logits: (B, K), before softmax.
+        labels: (B,) int64.
+        bins: Bins of equal width between confidence 0 and 1.
+
+    Returns:
+        The error and the bins.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        raise InputError(
+            f"Expected logits (B, K) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}."
+        )
+    probability = logits.detach().float().softmax(-1)
+    ece = multiclass_calibration_error(probability, labels, num_classes=logits.shape[1], n_bins=bins)
+    confidence, predicted = probability.max(-1)
+    edges = torch.linspace(0, 1, bins + 1, device=logits.device)
+    place = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # exactly 1 is in the last bin
+    count = torch.bincount(place, minlength=bins)
+    right = torch.bincount(place, weights=(predicted == labels).double(), minlength=bins)
+    sure = torch.bincount(place, weights=confidence.double(), minlength=bins)
+    return Reliability(float(ece), (right / count).float(), (sure / count).float(), count)
+
+
+@styled
+def plot_reliability(result: Reliability, *, ax: Axes | None = None) -> Figure:
+    """Draw accuracy over confidence, with the share of images in each bin at the foot.
+
+    Args:
+        result: From `reliability`.
+        ax: Axes to draw on; a new figure when None.
+
+    Returns:
+        The figure.
+    """
+    ax = one_axes(ax, (5.5, 5))
+    bins = len(result.count)
+    middle = (torch.arange(bins) + 0.5) / bins
+    accuracy, confidence = result.accuracy.cpu(), result.confidence.cpu()
+    share = result.count.cpu() / result.count.sum().cpu()
+    ax.plot([0, 1], [0, 1], "--", color="#777777", label="perfectly calibrated")
+    ax.bar(middle, share, width=0.9 / bins, color=OKABE_ITO[4], label="share of images")
+    ax.plot(confidence, accuracy, color=OKABE_ITO[0], linewidth=1)
+    ax.scatter(confidence, accuracy, s=20 + 500 * share, color=OKABE_ITO[0], label="accuracy (area: images)", zorder=3)
+    ax.set(
+        xlim=(0, 1.02),
+        ylim=(0, 1.03),
+        xlabel="confidence (probability of the predicted class)",
+        ylabel="accuracy, share",
+    )
+    ax.set_title(f"ECE {100 * result.ece:.1f} %, {int(result.count.sum())} images, {bins} bins")
+    ax.legend(loc="upper left", markerscale=0.6)
+    return figure_of(ax)

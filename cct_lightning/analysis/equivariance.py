@@ -1,0 +1,204 @@
+"""Shift equivariance: do the tokens move with the image, and does the prediction stay?
+
+The argument of Hassani et al. (arXiv 2104.05704) for convolutional tokens is their inductive bias: sparse interaction,
+shared weights, equivariance. The error here puts a number on the last. Consistency of predictions under shifts: Zhang,
+"Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486.
+
+Letters: S shifts, B batch, C channels, (H, W) image, (h, w) grid of tokens, D dimension.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from cct_lightning.analysis.probe import Stage, compact, evaluating, maps_at, ready
+from cct_lightning.analysis.receptive import ReceptiveField, measured_receptive_field, receptive_field
+from cct_lightning.analysis.style import MARKERS, Array, figure_of, numbers, one_axes, styled
+from cct_lightning.errors import InputError
+from cct_lightning.models.tokenizer import ConvTokenizer, PatchTokenizer
+
+SHIFTS = tuple(range(9))  # pixels
+_DIRECTIONS = ((2, 1), (2, -1), (3, 1), (3, -1))  # axis of (B, C, H, W), sign: down, up, right, left
+
+
+def shift_images(images: Tensor, *, down: int = 0, right: int = 0) -> Tensor:
+    """Move images by whole pixels; what is vacated repeats the border.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        down: Pixels; negative is up.
+        right: Pixels; negative is left.
+
+    Returns:
+        (B, C, H, W).
+    """
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) - right).clamp(0, width - 1)
+    return images[..., rows[:, None], columns]
+
+
+def _moved(images: Tensor, axis: int, pixels: int) -> Tensor:
+    return shift_images(images, down=pixels) if axis == 2 else shift_images(images, right=pixels)
+
+
+def _fields(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
+    if type(compact(net).tokenizer) in (ConvTokenizer, PatchTokenizer):
+        return receptive_field(net), receptive_field(net)
+    return measured_receptive_field(net)
+
+
+def _crop(field: ReceptiveField, tokens: int, pixels: int, most: int) -> tuple[int, int]:
+    """Return the tokens [first, end) of an axis that see only the image, also after a shift by up to `most`."""
+    inside = [i for i in range(tokens) if field.span(i)[0] >= 0 and field.span(i)[1] <= pixels]
+    if not inside or (first := inside[0] + math.ceil(most / field.stride)) > inside[-1]:
+        raise InputError(
+            f"Shifts of {most} pixels leave no token clear of the border on a side of {pixels} pixels: use smaller "
+            "shifts or larger images."
+        )
+    return first, inside[-1] + 1
+
+
+@torch.no_grad()
+def shift_error(
+    net: nn.Module,
+    images: Tensor,
+    *,
+    shifts: Sequence[int] = SHIFTS,
+    stage: Stage = "tokens",
+    centered: bool = True,
+) -> Tensor:
+    """Measure how far the tokens of a shifted image are from the shifted tokens of the image.
+
+    With T the map from images to tokens on their grid, s the shift in pixels and t the pixels from token to token,
+    the error of one image is |T(shift_s(x)) - shift_{s/t}(T(x))| / |shift_{s/t}(T(x)) - m|, norms over tokens and
+    dimensions. A shift by a fraction of a token interpolates linearly between neighbors on the grid. Tokens that see
+    the border or what a shift vacated are cropped along the axis of the shift, the same ones for all shifts. m is the
+    mean token of the batch: a part that is the same everywhere moves with any shift, and would flatter tokens after a
+    ReLU. 0 is perfectly equivariant; the square root of 2 is what unrelated tokens of the same variance give. The
+    four directions are averaged.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training.
+        shifts: Pixels, 0 or more.
+        stage: `tokens`, the tokenizer's output, or `features`, the encoder's, which knows positions and sees all
+            borders.
+        centered: Subtract the mean token as said above; False gives the plain relative error (m = 0).
+
+    Returns:
+        (S, B).
+
+    Raises:
+        InputError: Shifts that leave nothing of the image.
+    """
+    model = compact(net)
+    images = ready(model, images)
+    if len(shifts) == 0 or min(shifts) < 0:
+        raise InputError(
+            f"shifts are {list(shifts)}: give at least one, none negative (all four directions are measured)."
+        )
+    fields = _fields(model)
+    errors = images.new_zeros(len(shifts), len(images), dtype=torch.float32)
+    with evaluating(model):
+        still = maps_at(model, images, stage).float()  # (B, D, h, w)
+        mean = still.mean((0, 2, 3), keepdim=True) if centered else 0.0
+        for axis, sign in _DIRECTIONS:
+            field, tokens, pixels = fields[axis - 2], still.shape[axis], images.shape[axis]
+            if sign < 0:  # the same from the other end: the last token's span, mirrored
+                field = ReceptiveField(size=field.size, stride=field.stride, start=pixels - field.span(tokens - 1)[1])
+            first, end = _crop(field, tokens, pixels, max(shifts))
+            base = still if sign > 0 else still.flip(axis)
+            for row, shift in enumerate(shifts):
+                moved = maps_at(model, _moved(images, axis, sign * shift), stage).float()
+                moved = (moved if sign > 0 else moved.flip(axis)).narrow(axis, first, end - first)
+                whole, part = divmod(shift / field.stride, 1)
+                near = base.narrow(axis, first - int(whole), end - first)
+                far = base.narrow(axis, first - int(whole) - 1, end - first) if part else near
+                expected = (1 - part) * near + part * far
+                size = (expected - mean).flatten(1).norm(dim=1).clamp_min(1e-12)
+                errors[row] += (moved - expected).flatten(1).norm(dim=1) / size / len(_DIRECTIONS)
+    return errors
+
+
+@torch.no_grad()
+def shift_consistency(net: nn.Module, images: Tensor, *, shifts: Sequence[int] = SHIFTS) -> Tensor:
+    """Measure how often the prediction for a shifted image is the one for the image.
+
+    Args:
+        net: Any classifier of images.
+        images: (B, C, H, W), normalized as in training.
+        shifts: Pixels.
+
+    Returns:
+        (S, B): share of the four directions in which the predicted class stays the same.
+    """
+    images = ready(net, images)
+    with evaluating(net):
+        still = net(images).argmax(-1)
+        same = [
+            torch.stack([net(_moved(images, axis, sign * shift)).argmax(-1) == still for axis, sign in _DIRECTIONS])
+            for shift in shifts
+        ]
+    return torch.stack(same).float().mean(1)
+
+
+def _plot_by_shift(curves: Mapping[str, Tensor | Array], shifts: Sequence[int], scale: float, ax: Axes) -> None:
+    for k, (name, values) in enumerate(curves.items()):
+        array = scale * numbers(values)
+        if len(array) != len(shifts):
+            raise InputError(f"The curve {name!r} has {len(array)} rows for {len(shifts)} shifts.")
+        mean, half = array.mean(1), 1.96 * array.std(1) / math.sqrt(array.shape[1])
+        (line,) = ax.plot(shifts, mean, marker=MARKERS[k % len(MARKERS)], label=name)
+        ax.fill_between(shifts, mean - half, mean + half, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set_xlabel("shift (pixels)")
+    ax.set_xticks(list(shifts))
+
+
+@styled
+def plot_shift_error(
+    errors: Mapping[str, Tensor | Array], *, shifts: Sequence[int] = SHIFTS, ax: Axes | None = None
+) -> Figure:
+    """Draw shift errors: mean over images, with its 95 % interval.
+
+    Args:
+        errors: A name and (S, B) for each curve, from `shift_error`.
+        shifts: As given to `shift_error`.
+        ax: Axes to draw on; a new figure when None.
+
+    Returns:
+        The figure.
+    """
+    ax = one_axes(ax, (7, 4.5))
+    _plot_by_shift(errors, shifts, 1.0, ax)
+    ax.axhline(math.sqrt(2), linestyle=":", color="#777777", label="unrelated tokens (√2)")
+    ax.set_ylabel("shift error (relative L2)")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure_of(ax)
+
+
+@styled
+def plot_shift_consistency(
+    consistency: Mapping[str, Tensor | Array], *, shifts: Sequence[int] = SHIFTS, ax: Axes | None = None
+) -> Figure:
+    """Draw how often predictions stay under shifts, in percent: mean over images, with its 95 % interval.
+
+    Args:
+        consistency: A name and (S, B) for each curve, from `shift_consistency`.
+        shifts: As given to `shift_consistency`.
+        ax: Axes to draw on; a new figure when None.
+
+    Returns:
+        The figure.
+    """
+    ax = one_axes(ax, (7, 4.5))
+    _plot_by_shift(consistency, shifts, 100.0, ax)
+    ax.set_ylabel("same prediction (%)")
+    ax.set_ylim(0, 103)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure_of(ax)

@@ -1,0 +1,86 @@
+"""How alike the position embeddings of the places of an image are.
+
+Source: Dosovitskiy et al., arXiv 2010.11929, figure 7 (center).
+
+Letters: (H, W) image, (h, w) grid of tokens, P prefix tokens, N = P + h*w tokens, D dimension.
+"""
+
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from cct_lightning.analysis.probe import compact
+from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
+from cct_lightning.errors import InputError
+
+
+@torch.no_grad()
+def position_embedding(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> Tensor:
+    """Return what the model adds to the tokens of an image to say where they lie.
+
+    Args:
+        net: A Compact Transformer.
+        img_size: (H, W) in pixels; the one that the model was built for when None. Other sizes show the resized
+            embedding.
+
+    Returns:
+        (h, w, D); a class token's own embedding is left out.
+
+    Raises:
+        InputError: The model has no position embedding.
+    """
+    model = compact(net)
+    grid = model.tokenizer.grid(img_size or model.arch.img_size)
+    prefix = model.pool.num_prefix_tokens
+    weight = next(model.parameters())
+    # Added to zeros, it is the embedding itself, whatever class it is of.
+    table = model.position(weight.new_zeros(1, prefix + grid[0] * grid[1], model.arch.embed_dim), grid)[0, prefix:]
+    if not table.any():
+        raise InputError(
+            f"The model has no position embedding (position={model.arch.position!r}): there is nothing to show."
+        )
+    return table.unflatten(0, grid).float()
+
+
+def position_similarity(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> Tensor:
+    """Return the cosine similarity of the position embeddings of each pair of places.
+
+    Args:
+        net: A Compact Transformer.
+        img_size: As in `position_embedding`.
+
+    Returns:
+        (h, w, h, w); `[i, j]` is the map for the token in row i, column j.
+    """
+    unit = nn.functional.normalize(position_embedding(net, img_size=img_size), dim=-1)
+    return torch.einsum("ijd,kld->ijkl", unit, unit)
+
+
+@styled
+def plot_position_similarity(similarity: Tensor | Array, *, most: int = 8) -> Figure:
+    """Draw a map for each place, laid out as the places are.
+
+    Args:
+        similarity: (h, w, h, w), from `position_similarity`.
+        most: Rows and columns of maps at most; larger grids are shown at evenly spaced places.
+
+    Returns:
+        The figure.
+    """
+    maps = numbers(similarity)
+    rows, columns = maps.shape[:2]
+    some = [
+        sorted({round(i * (n - 1) / max(1, min(n, most) - 1)) for i in range(min(n, most))}) for n in (rows, columns)
+    ]
+    places = [(i, j) for i in some[0] for j in some[1]]
+    figure, axes = panels(len(places), columns=len(some[1]), side=1.1, aspect=rows / columns)
+    low = min(0.0, float(maps.min()))
+    for ax, (i, j) in zip(axes, places, strict=True):
+        ax.imshow(maps[i, j], cmap=QUANTITY, vmin=low, vmax=1)
+        ax.set_title(f"{i + 1},{j + 1}", fontsize=12)
+    bar = figure.colorbar(ScalarMappable(Normalize(low, 1), QUANTITY), ax=axes, shrink=0.9)
+    bar.set_label("cosine similarity")
+    figure.suptitle("Position embeddings: similarity to the token in row,column")
+    return figure

@@ -1,0 +1,116 @@
+"""What every analysis needs: a checked model, evaluation mode for a while, and the inputs and outputs of modules on
+the way.
+
+Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, P prefix tokens, N = P + h*w tokens, D dimension.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.encoder import Block
+from cct_lightning.models.position import Grid
+
+
+def compact(net: nn.Module) -> CompactTransformer:
+    """Return the model as the Compact Transformer that token analyses need.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if isinstance(net, CompactTransformer):
+        return net
+    if isinstance(inner := getattr(net, "net", None), CompactTransformer):  # a LightningModule around the model
+        return inner
+    raise InputError(
+        f"{type(net).__name__} has no tokens to look at: give a model of create_model named cct_..., cvt_... or "
+        "vit_..., or use input_gradient and smooth_grad, which work with every network."
+    )
+
+
+def ready(net: nn.Module, images: Tensor) -> Tensor:
+    """Return the images on the device and in the dtype of the network.
+
+    Args:
+        net: The network.
+        images: (B, C, H, W), normalized as in training.
+
+    Raises:
+        InputError: Not a batch, not normalized, or another number of channels than the network reads.
+    """
+    if images.ndim != 4:
+        raise InputError(f"Expected a batch of images (B, C, H, W), got a tensor of shape {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise InputError(f"The images are {images.dtype}: normalize them as in training first (Augment.normalize).")
+    if isinstance(net, CompactTransformer) and images.shape[1] != net.arch.in_chans:
+        raise InputError(f"The images have {images.shape[1]} channels, the model reads {net.arch.in_chans}.")
+    weight = next(net.parameters())
+    return images.to(weight.device, weight.dtype)
+
+
+def blocks_of(net: CompactTransformer) -> list[Block]:
+    """Return the encoder's layers, the first one first."""
+    return [cast(Block, block) for block in net.encoder.blocks]
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode (no dropout, no stochastic depth); at the end each module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def listening(modules: Iterable[nn.Module], hear: Callable[[Any, Tensor, Tensor], Any]) -> Iterator[list[Any]]:
+    """Collect `hear(module, input, output)` of each module in the order of the calls."""
+    heard: list[Any] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        heard.append(hear(module, args[0], output))
+
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def grid_of(net: CompactTransformer, images: Tensor) -> Grid:
+    """Return the token grid (h, w) of these images (B, C, H, W)."""
+    height, width = images.shape[-2:]
+    return net.tokenizer.grid((height, width))
+
+
+def on_grid(weights: Tensor, grid: Grid) -> Tensor:
+    """Drop the prefix of weights (B, N), let the rest sum to one again, and lay it on the grid (B, h, w)."""
+    inside = weights[:, weights.shape[1] - grid[0] * grid[1] :]
+    return (inside / inside.sum(-1, keepdim=True).clamp_min(torch.finfo(inside.dtype).tiny)).unflatten(-1, grid)
+
+
+Stage = Literal["tokens", "features"]
+
+
+def maps_at(net: CompactTransformer, images: Tensor, stage: Stage) -> Tensor:
+    """Return the tokens of a stage on their grid, (B, D, h, w), prefix dropped.
+
+    Args:
+        net: The model.
+        images: (B, C, H, W), as `ready` returns them.
+        stage: `tokens`, the tokenizer's output, or `features`, the encoder's normalized output.
+    """
+    if stage not in ("tokens", "features"):
+        raise InputError(f"Unknown stage {stage!r}: choose 'tokens' or 'features'.")
+    tokens = net.tokenizer(images) if stage == "tokens" else net.forward_features(images)
+    grid = grid_of(net, images)
+    return tokens[:, tokens.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(-1, grid)

@@ -1,0 +1,158 @@
+"""Which pixels a token sees: by arithmetic, and measured by gradients.
+
+Source: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019; Luo et al.,
+arXiv 1701.04128 (effective receptive field).
+
+Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, D dimension.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from cct_lightning.analysis.probe import Stage, compact, evaluating, grid_of, maps_at, ready
+from cct_lightning.analysis.style import OKABE_ITO, QUANTITY, Array, figure_of, numbers, one_axes, styled
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import conv_geometry
+from cct_lightning.models.tokenizer import ConvTokenizer, PatchTokenizer
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What the tokens of a tokenizer see along one side of the image, in pixels.
+
+    Attributes:
+        size: Pixels that one token sees.
+        stride: Pixels from one token to the next.
+        start: First pixel that token 0 would see; negative where it lies in the padding.
+    """
+
+    size: int
+    stride: int
+    start: int
+
+    def span(self, token: int) -> tuple[int, int]:
+        """Return the first pixel that a token sees and the first one after; they may lie outside the image."""
+        first = self.start + token * self.stride
+        return first, first + self.size
+
+
+def _compose(layers: Iterable[tuple[int, int, int]]) -> ReceptiveField:
+    """Combine layers (kernel, stride, padding), the first one first."""
+    size, jump, start = 1, 1, 0
+    for kernel, stride, padding in layers:
+        size += (kernel - 1) * jump
+        start -= padding * jump
+        jump *= stride
+    return ReceptiveField(size=size, stride=jump, start=start)
+
+
+def receptive_field(net: nn.Module) -> ReceptiveField:
+    """Return what the tokens of a model see before the encoder, by arithmetic over kernels, strides and paddings.
+
+    Raises:
+        InputError: A tokenizer of yours, whose layers are not known here; see `measured_receptive_field`.
+    """
+    tokenizer = compact(net).tokenizer
+    if type(tokenizer) is PatchTokenizer:
+        return _compose([(tokenizer.patch_size, tokenizer.patch_size, 0)])
+    if type(tokenizer) is ConvTokenizer:
+        stride, padding = conv_geometry(tokenizer.kernel_size)
+        return _compose([(tokenizer.kernel_size, stride, padding), (3, 2, 1)] * tokenizer.conv_blocks)
+    raise InputError(f"The layers of {type(tokenizer).__name__} are not known: use measured_receptive_field.")
+
+
+def token_gradient(net: nn.Module, images: Tensor, *, token: tuple[int, int], stage: Stage = "tokens") -> Tensor:
+    """Return how strongly each pixel acts on one token.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training.
+        token: Row and column on the grid.
+        stage: `tokens` for the tokenizer's output (its receptive field), `features` for the encoder's (every pixel
+            may act).
+
+    Returns:
+        (H, W): |gradient| of the token's dimensions, each with a random sign, mean over images, sum over channels.
+    """
+    model = compact(net)
+    pixels = ready(model, images).detach().requires_grad_()
+    grid = grid_of(model, pixels)
+    if not (0 <= token[0] < grid[0] and 0 <= token[1] < grid[1]):
+        raise InputError(f"There is no token {token} on a grid of {grid[0]}x{grid[1]}.")
+    with evaluating(model), torch.enable_grad():
+        maps = maps_at(model, pixels, stage)[..., token[0], token[1]]  # (B, D)
+        # A LayerNorm's outputs add up to nearly nothing, and so would their gradients: random signs keep them apart.
+        draws = torch.rand(maps.shape[1], generator=torch.Generator().manual_seed(0))
+        signs = torch.where(draws < 0.5, -1.0, 1.0).to(maps)
+        (gradient,) = torch.autograd.grad((maps * signs).sum(), pixels)
+    return gradient.float().abs().sum(1).mean(0)
+
+
+def measured_receptive_field(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
+    """Measure what the tokens of any tokenizer see, along height and width: where the gradient of noise is not zero.
+
+    Args:
+        net: A Compact Transformer.
+
+    Returns:
+        One for the height, one for the width.
+
+    Raises:
+        InputError: Tokens that see past the border of an image of twice the model's size, or move unevenly.
+    """
+    model = compact(net)
+    # Twice the size leaves room around the middle; a maximum passes its gradient to one pixel only, so that it takes
+    # many random images and dimensions to reach every pixel that may win.
+    height, width = model.arch.img_size
+    noise = torch.randn(16, model.arch.in_chans, 2 * height, 2 * width, generator=torch.Generator().manual_seed(0))
+    middle = tuple(side // 2 for side in grid_of(model, noise))
+    found = []
+    for axis in (0, 1):
+        spans = []
+        for token in (middle, (middle[0] - (axis == 0), middle[1] - (axis == 1))):
+            seen = token_gradient(model, noise, token=(token[0], token[1])).amax(1 - axis).nonzero().flatten()
+            spans.append((int(seen.min()), int(seen.max()) + 1) if len(seen) else (0, 0))
+        (first, end), (first_before, end_before) = spans
+        stride = first - first_before
+        if stride <= 0 or end - end_before != stride:
+            raise InputError(
+                f"The middle tokens see pixels {first_before} to {end_before - 1} and {first} to {end - 1} of an image "
+                f"of {2 * height}x{2 * width}: a field that is cut by the border, or moves unevenly, has no size."
+            )
+        found.append(ReceptiveField(size=end - first, stride=stride, start=first - middle[axis] * stride))
+    return found[0], found[1]
+
+
+@styled
+def plot_token_gradient(
+    gradient: Tensor | Array, *, box: tuple[ReceptiveField, tuple[int, int]] | None = None, ax: Axes | None = None
+) -> Figure:
+    """Draw which pixels act on a token.
+
+    Args:
+        gradient: (H, W), from `token_gradient`.
+        box: A receptive field and the token (row, column), drawn as a frame.
+        ax: Axes to draw on; a new figure when None.
+
+    Returns:
+        The figure.
+    """
+    values = numbers(gradient)
+    ax = one_axes(ax, (5, 4))
+    image = ax.imshow(values / max(float(values.max()), 1e-12), cmap=QUANTITY, vmin=0, vmax=1)
+    if box is not None:
+        field, token = box
+        (top, _), (left, _) = field.span(token[0]), field.span(token[1])
+        frame = Rectangle(
+            (left - 0.5, top - 0.5), field.size, field.size, fill=False, edgecolor=OKABE_ITO[1], linewidth=3
+        )
+        ax.add_patch(frame)
+    ax.set(xlabel="pixel column", ylabel="pixel row")
+    figure_of(ax).colorbar(image, ax=ax, shrink=0.9).set_label("|gradient| ÷ largest")
+    return figure_of(ax)

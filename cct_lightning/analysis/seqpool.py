@@ -1,0 +1,124 @@
+"""How much each token counts in the pooled vector: SeqPool's weights, and what stands for them in the other poolings.
+
+Source: Hassani et al., arXiv 2104.05704, section 3.2 and its pictures of SeqPool's weights.
+
+Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, P prefix tokens, N = P + h*w tokens, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from cct_lightning.analysis.overlay import over_uniform, plot_overlays
+from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
+from cct_lightning.analysis.style import QUANTITY, Array, panels, styled
+from cct_lightning.errors import InputError
+from cct_lightning.models.pooling import MaxPool, MeanPool, Pooling
+
+
+def read_weights(pool: Pooling, features: Tensor) -> Tensor:
+    """Return how much of each token (B, N, D) the pooling reads, (B, N), each row summing to one.
+
+    SeqPool tells its weights itself, and so does any pooling of yours with a method `weights(tokens) -> (B, N)`. The
+    mean reads every token alike; the maximum reads from each token the share of the D dimensions in which it is the
+    largest; a class token is all that is read.
+
+    Raises:
+        InputError: A pooling that does not tell.
+    """
+    weights = getattr(pool, "weights", None)
+    if callable(weights):
+        return weights(features).float()
+    length = features.shape[1]
+    if isinstance(pool, MeanPool):
+        return features.new_full(features.shape[:2], 1 / length, dtype=torch.float32)
+    if isinstance(pool, MaxPool):
+        return nn.functional.one_hot(features.argmax(1), length).float().mean(1)
+    if pool.num_prefix_tokens:
+        row = features.new_zeros(features.shape[:2], dtype=torch.float32)
+        row[:, : pool.num_prefix_tokens] = 1 / pool.num_prefix_tokens
+        return row
+    raise InputError(f"{type(pool).__name__} does not tell its weights: give it a method weights(tokens) -> (B, N).")
+
+
+@torch.no_grad()
+def pool_weights(net: nn.Module, images: Tensor) -> Tensor:
+    """Return how much each place of each image counts in the pooled vector.
+
+    SeqPool: its softmax weights. Class token: the last layer's attention from the token to the grid, mean over heads,
+        its
+    attention to itself left out and the rest scaled to sum to one. Mean: uniform. Max: the share of dimensions in
+    which the token is the largest.
+
+    Args:
+        net: A Compact Transformer.
+        images: (B, C, H, W), normalized as in training.
+
+    Returns:
+        (B, h, w); each image's weights sum to one.
+
+    Raises:
+        InputError: No Compact Transformer, or images that do not fit.
+    """
+    model = compact(net)
+    images = ready(model, images)
+    attention = blocks_of(model)[-1].attn
+    with evaluating(model), listening([attention], lambda module, x, _: module.weights(x)) as heard:
+        features = model.forward_features(images)
+        prefix = model.pool.num_prefix_tokens
+        if prefix and not hasattr(model.pool, "weights"):
+            weights = heard[0].float().mean(1)[:, :prefix].mean(1)  # (B, h, N, N) -> (B, N)
+        else:
+            weights = read_weights(model.pool, features)
+    return on_grid(weights, grid_of(model, images))
+
+
+def mean_by_class(maps: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
+    """Average maps over the images of each class.
+
+    Args:
+        maps: (B, h, w), from `pool_weights` or `rollout_map`.
+        labels: (B,) int64.
+        num_classes: K.
+
+    Returns:
+        (K, h, w); NaN where a class has no image.
+    """
+    member = nn.functional.one_hot(labels.to(maps.device), num_classes).to(maps.dtype)  # (B, K)
+    return torch.einsum("bk,bhw->khw", member, maps) / member.sum(0)[:, None, None]
+
+
+def plot_pool_weights(
+    images: Tensor | Array, weights: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
+) -> Figure:
+    """Draw pooling weights (B, h, w) over their images (B, C, H, W); the color is the weight over the uniform one."""
+    return plot_overlays(images, over_uniform(weights), titles=titles, columns=columns)
+
+
+@styled
+def plot_class_weights(weights: Tensor | Array, *, classes: Sequence[str], columns: int = 5) -> Figure:
+    """Draw the mean pooling weights of each class.
+
+    Args:
+        weights: (K, h, w), from `mean_by_class`.
+        classes: K names.
+        columns: Classes in a row.
+
+    Returns:
+        The figure.
+    """
+    maps = over_uniform(weights)
+    if len(maps) != len(classes):
+        raise InputError(f"There are {len(maps)} maps but {len(classes)} class names.")
+    figure, axes = panels(len(maps), columns=columns, side=1.6, aspect=maps.shape[1] / maps.shape[2])
+    top = float(maps[maps == maps].max()) if (maps == maps).any() else 1.0
+    for ax, heat, name in zip(axes, maps, classes, strict=True):
+        ax.imshow(heat, cmap=QUANTITY, vmin=0, vmax=top)
+        ax.set_title(name)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, top), QUANTITY), ax=axes, shrink=0.9, aspect=12)
+    bar.set_label("weight ÷ uniform weight")
+    return figure

@@ -1,0 +1,76 @@
+"""Where the parameters and the multiply-accumulates of a model are: by stage.
+
+The counts are torch's FlopCounterMode's, run on the meta device; one multiply-accumulate is two of its operations.
+
+Letters: (H, W) image.
+"""
+
+import copy
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cct_lightning.analysis.probe import compact
+from cct_lightning.analysis.style import OKABE_ITO, styled
+
+_STAGES = ("tokenizer", "position", "encoder", "pool", "head")
+
+
+def stage_budget(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> pd.DataFrame:
+    """Count parameters and multiply-accumulates of each stage for one image.
+
+    Args:
+        net: A Compact Transformer.
+        img_size: (H, W) in pixels; the one that the model was built for when None.
+
+    Returns:
+        A row for each stage (`tokenizer`, `position`, `encoder`, `pool`, `head`) with columns `params` (trainable) and
+        `macs`, the two products of attention included.
+    """
+    model = compact(net)
+    shadow = copy.deepcopy(model).to("meta").eval()
+    height, width = img_size or model.arch.img_size
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        shadow(torch.empty(1, model.arch.in_chans, height, width, device="meta"))
+    counts = counter.get_flop_counts()
+    name = type(model).__name__
+    rows = [
+        {
+            "params": sum(p.numel() for p in getattr(model, stage).parameters() if p.requires_grad),
+            "macs": sum(counts.get(f"{name}.{stage}", {}).values()) // 2,
+        }
+        for stage in _STAGES
+    ]
+    return pd.DataFrame(rows, index=pd.Index(_STAGES, name="stage"))
+
+
+@styled
+def plot_stage_budget(table: pd.DataFrame) -> Figure:
+    """Draw parameters and multiply-accumulates of each stage, on logarithmic axes, with their shares.
+
+    Args:
+        table: From `stage_budget`.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, color, (column, label) in zip(
+        axes, OKABE_ITO, {"params": "parameters", "macs": "MACs"}.items(), strict=False
+    ):
+        values = table[column].astype(float)
+        ax.barh(range(len(values)), values, color=color)
+        for y, value in enumerate(values):
+            share = 100 * value / values.sum()
+            ax.text(max(value, 1), y, f" {share:.1f} %" if value else " none", va="center")
+        ax.set_xscale("log")
+        ax.set_xlim(1, values.max() * 30)
+        ax.set_xlabel(f"{label} (total {values.sum() / 1e6:,.2f} million)")
+    axes[0].set_yticks(range(len(table)), table.index)
+    axes[0].invert_yaxis()
+    return figure
