@@ -1,0 +1,8 @@
+"""`python -m cct_lightning` is `cct`."""
+
+import sys
+
+from cct_lightning.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

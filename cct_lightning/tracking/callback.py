@@ -1,0 +1,110 @@
+"""`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+
+from cct_lightning.data.dataset import Batch
+from cct_lightning.tracking.environment import environment
+from cct_lightning.tracking.loggers import MetricsCsv
+from cct_lightning.tracking.run_dir import write_json
+
+
+class RunRecord(Callback):
+    """Keep `summary.json` and `environment.json`, and W&B's config and summary; log images per second.
+
+    The clock runs from the first to the last batch of each training epoch, so validation and checkpoints do not count.
+
+    Args:
+        run_dir: Run folder.
+        config: The resolved configuration, as plain types.
+        costs: What the model costs, for the summary: parameters, MACs.
+    """
+
+    def __init__(self, *, run_dir: Path, config: dict[str, Any], costs: dict[str, Any]) -> None:
+        self.run_dir, self.config = run_dir, config
+        self.summary: dict[str, Any] = {"status": "running", **costs}
+        self.began = time.perf_counter()
+        self.epoch_began = self.epoch_ended = 0.0
+        self.epoch_images = self.images = 0
+        self.seconds = 0.0
+
+    def _update(self, trainer: pl.Trainer, **values: Any) -> None:
+        self.summary |= values
+        if not trainer.is_global_zero:
+            return
+        write_json(self.run_dir / "summary.json", self.summary)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update(values)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write environment and configuration before the first step."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        where = environment()
+        write_json(self.run_dir / "environment.json", where)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                run = logger.experiment
+                run.config.update({**self.config, "environment": where}, allow_val_change=True)
+                run.define_metric("val/acc", summary="max", step_metric="trainer/global_step")
+                run.define_metric("val/loss", summary="min", step_metric="trainer/global_step")
+        self._update(trainer, **self.summary)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop the metrics that a continued run is about to log again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv) and trainer.is_global_zero:
+                logger.experiment.drop_after(trainer.global_step)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.epoch_began, self.epoch_images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the images of all devices."""
+        self.epoch_ended = time.perf_counter()
+        self.epoch_images += len(batch.image) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's images per second."""
+        seconds = self.epoch_ended - self.epoch_began
+        if self.epoch_images:
+            self.images, self.seconds = self.images + self.epoch_images, self.seconds + seconds
+            pl_module.log("train/images_per_s", self.epoch_images / seconds, rank_zero_only=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sum up the training."""
+        values: dict[str, Any] = {
+            "status": "trained",
+            "epochs": trainer.current_epoch,
+            "train_seconds": round(time.perf_counter() - self.began, 2),
+        }
+        if self.seconds:
+            values["images_per_s"] = round(self.images / self.seconds, 1)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
+                values[f"best_{callback.monitor}"] = float(callback.best_model_score)
+        self._update(trainer, **values)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the test metrics."""
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+        self._update(trainer, **metrics)
+
+    def finish(self, trainer: pl.Trainer) -> None:
+        """Mark the run as finished: training and test are done."""
+        self._update(trainer, status="finished", seconds=round(time.perf_counter() - self.began, 2))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Mark the run as interrupted or failed, with the reason."""
+        interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
+        reason = f"{type(exception).__name__}: {exception}".removesuffix(": ")
+        self._update(trainer, status="interrupted" if interrupted else "failed", reason=reason[:500])

@@ -1,0 +1,56 @@
+"""What a run ran on: versions, device and the state of the code. Nothing secret: no variables, paths or host name."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("cct_lightning", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "wandb", "numpy")
+
+
+def _git(*args: str) -> str | None:
+    # The commit of this package's checkout, whatever the working directory; None for an installed package.
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def environment() -> dict[str, object]:
+    """Return versions, devices, git commit and whether the code differs from it.
+
+    Returns:
+        A dict of plain types. `git_commit` and `git_dirty` are None outside a git checkout.
+    """
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name.replace("-", "_"): _version(name) for name in PACKAGES},
+        "cuda": torch.version.cuda,
+        "cpu": _processor(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+    }

@@ -1,0 +1,167 @@
+"""Where metrics go: a CSV in the run folder, and Weights & Biases, offline by itself where nothing is logged in."""
+
+import csv
+import netrc
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import wandb
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from cct_lightning.tracking.run_dir import write_atomically
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Weights & Biases.
+
+    Args:
+        mode: `auto` is online when logged in and the server answers, else offline; `disabled` writes the CSV alone.
+        project: W&B project.
+        entity: W&B user or team; your default one when None.
+        group: Name that the runs of one ablation share.
+        tags: Tags beside those of model and data set.
+        name: Display name; model and data set when None.
+    """
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "cct_lightning"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    name: str | None = None
+
+
+def logged_in() -> bool:
+    """Say whether wandb finds credentials, without asking the user for any."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(_server()).hostname or ""
+    candidates = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    for name in candidates:
+        try:
+            if netrc.netrc(os.path.expanduser(name)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def _reachable(timeout: float = 3.0) -> bool:
+    parts = urlsplit(_server())
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=timeout):
+            return True
+    except OSError:
+        return False
+
+
+def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[str, str]:
+    """Decide how W&B runs.
+
+    Args:
+        mode: What the user asked for; `auto` also heeds the environment variable WANDB_MODE.
+
+    Returns:
+        `online`, `offline` or `disabled`, and one line for the user (empty when online).
+    """
+    chosen: str = mode
+    if mode == "auto":
+        chosen = {"dryrun": "offline"}.get(os.environ.get("WANDB_MODE", ""), os.environ.get("WANDB_MODE", ""))
+    why = ""
+    if chosen not in ("online", "offline", "disabled"):
+        chosen, why = "online", ""
+        if not logged_in():
+            chosen, why = "offline", "no login"
+        elif not _reachable():
+            chosen, why = "offline", "its server does not answer"
+    if chosen == "offline":
+        return (
+            chosen,
+            f"W&B is offline{f' ({why})' if why else ''}: sync later with `wandb sync RUN_DIR/wandb/offline-run-*`",
+        )
+    return chosen, "W&B is disabled: metrics go to metrics.csv alone" if chosen == "disabled" else ""
+
+
+def wandb_logger(
+    run_dir: Path, tracking: Tracking, *, mode: str, name: str, tags: list[str], job_type: str
+) -> WandbLogger:
+    """Return the W&B logger of a run; the run itself begins with the first value logged.
+
+    Args:
+        run_dir: Run folder; its name is the run's id, so that a continued run stays one run.
+        tracking: The user's options.
+        mode: `online` or `offline`.
+        name: Display name when the user gave none.
+        tags: Tags of model and data set.
+        job_type: `fit` or `test`.
+    """
+    # The run file is flushed every second, not every fifteen: a killed run loses little.
+    os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
+    logger = WandbLogger(
+        project=tracking.project,
+        entity=tracking.entity,
+        group=tracking.group,
+        name=tracking.name or name,
+        id=run_dir.name[-64:],
+        tags=[*tags, *tracking.tags],
+        job_type=job_type,
+        save_dir=str(run_dir),
+        offline=mode == "offline",
+        settings=wandb.Settings(silent=True),
+    )
+    # Lightning always passes this one, and wandb warns that it has no effect.
+    logger._wandb_init.pop("anonymous", None)
+    return logger
+
+
+class _AppendingWriter(ExperimentWriter):
+    """Lightning's CSV writer deletes what a run wrote before it was interrupted; this one goes on."""
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Nothing to do: config.yaml holds them."""
+
+    def drop_after(self, step: int) -> None:
+        """Forget the rows beyond a step, which a continued run is about to write again."""
+        path = Path(self.metrics_file_path)
+        if path.is_file() and self.metrics_keys:
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"] or 0) < step]
+            lines = [",".join(self.metrics_keys), *(",".join(row[k] or "" for k in self.metrics_keys) for row in rows)]
+            write_atomically(path, "\n".join(lines) + "\n")
+
+
+class MetricsCsv(CSVLogger):
+    """`metrics.csv` in the run folder.
+
+    Args:
+        run_dir: Run folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__(save_dir=run_dir.parent, name="", version=run_dir.name, flush_logs_every_n_steps=20)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _AppendingWriter:
+        """The writer of the file."""
+        if not isinstance(self._experiment, _AppendingWriter):
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(log_dir=self.log_dir)
+        return self._experiment

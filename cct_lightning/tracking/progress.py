@@ -1,0 +1,63 @@
+"""What a run shows: a bar in a terminal, one line an epoch in a log file, and none of the libraries' chatter."""
+
+import logging
+import time
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from rich.console import Console
+
+# Lightning says these on every start; none asks the user for anything.
+_CHATTER = ("TPU available", "💡 Tip", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
+_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*does not have many workers.*",
+)
+
+
+def quiet_libraries() -> None:
+    """Drop the lines that libraries print on every start, and keep every warning that concerns the run."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(_CHATTER))
+    for pattern in _WARNINGS:
+        warnings.filterwarnings("ignore", message=pattern)
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, without the version number and without the metrics that would wrap the line."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {key: value for key, value in metrics.items() if key != "v_num"}
+
+
+class EpochLines(Callback):
+    """One line an epoch, for logs of batch jobs."""
+
+    def __init__(self) -> None:
+        self.began, self.first = time.perf_counter(), 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock that the time left is told from."""
+        self.began, self.first = time.perf_counter(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the epoch's metrics and the time left."""
+        if not trainer.is_global_zero:
+            return
+        done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        line = f"epoch {done}/{epochs}"
+        for key in ("train/loss", "val/loss", "val/acc", "train/images_per_s"):
+            if key in trainer.callback_metrics:
+                line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if 'images' in key else '.4f'}}"
+        seconds = (time.perf_counter() - self.began) / (done - self.first) * max(0, epochs - done)
+        print(f"{line}  left {int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}", flush=True)
+
+
+def progress() -> Callback:
+    """Return the bar for a terminal or the lines for a file."""
+    return Progress(leave=False) if Console().is_terminal else EpochLines()

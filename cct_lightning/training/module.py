@@ -1,0 +1,184 @@
+"""`Classifier`: the LightningModule that trains any model of the project on batches of images and labels.
+
+Letters: B batch, C channels, (H, W) image, K classes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import Unpack
+
+from cct_lightning.data.dataset import Batch
+from cct_lightning.errors import InputError
+from cct_lightning.models.factory import Parts, create_model
+from cct_lightning.training.optim import Optim, build_optimizer
+from cct_lightning.training.schedule import build_schedule
+
+
+class Classifier(pl.LightningModule):
+    """A model, its loss, its metrics and its optimization.
+
+    Example:
+        >>> model = Classifier(arch="cct_7_3x1", pool="class_token", num_classes=100)
+
+    Args:
+        arch: Name of the model: `cct_LAYERS_KERNELxBLOCKS`, `cvt_LAYERS_PATCH` or `vit_LAYERS_PATCH`; `cct models`
+            lists the published ones.
+        img_size: (H, W) of the images in pixels. The data decides it on the command line.
+        in_chans: Channels of the images. The data decides it on the command line.
+        num_classes: Classes K. The data decides it on the command line.
+        classes: Names of the classes, kept in checkpoints for predictions. From the data on the command line.
+        mean: Mean of each channel (0 to 1) that the images were normalized with; kept in checkpoints.
+        std: Standard deviation of each channel; kept in checkpoints.
+        label_smoothing: Share of the target that is spread over all classes, in training.
+        optim: Optimizer and schedule.
+        compile: Compile the network with torch.compile: faster on GPUs after a minute of compilation.
+        **parts: Parts that differ from those of the name.
+
+    Raises:
+        InputError: An unknown model, parts that do not fit, or an option out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        arch: str = "cct_7_3x1",
+        img_size: tuple[int, int] = (32, 32),
+        in_chans: int = 3,
+        num_classes: int = 10,
+        classes: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        label_smoothing: float = 0.1,
+        optim: Optim = Optim(),  # noqa: B008 - frozen
+        compile: bool = False,
+        **parts: Unpack[Parts],
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
+        # A checkpoint holds the optimizer's options as a plain dict, so that it loads with weights_only=True.
+        self.optim = Optim(**optim) if isinstance(optim, dict) else optim
+        self.label_smoothing, self.compile_net = label_smoothing, compile
+        self.parts = {key: value for key, value in parts.items() if value is not None}
+        self.classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
+        self.net = create_model(arch, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
+        self.save_hyperparameters(
+            {
+                "arch": arch,
+                "img_size": list(img_size),
+                "in_chans": in_chans,
+                "num_classes": num_classes,
+                "classes": self.classes,
+                "mean": list(mean) if mean is not None else None,
+                "std": list(std) if std is not None else None,
+                "label_smoothing": label_smoothing,
+                "optim": dataclasses.asdict(self.optim),
+                "compile": compile,
+                **self.parts,
+            },
+            logger=False,
+        )
+        # One set of metrics for each stage: Lightning resets and reduces them by itself.
+        top5 = min(5, num_classes)
+        for stage in ("val", "test"):
+            metrics: dict[str, Metric | MetricCollection] = {
+                f"{stage}/acc": MulticlassAccuracy(num_classes, average="micro"),
+                f"{stage}/acc5": MulticlassAccuracy(num_classes, average="micro", top_k=top5),
+            }
+            setattr(self, f"{stage}_metrics", MetricCollection(metrics, compute_groups=False))
+            setattr(self, f"{stage}_loss", MeanMetric())
+
+    @classmethod
+    def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":
+        """Load a checkpoint of a run, in evaluation mode.
+
+        Args:
+            path: `best.ckpt`, `last.ckpt` or any other checkpoint of `cct fit`.
+            map_location: Device of the weights.
+
+        Raises:
+            InputError: No such file.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"No checkpoint at {path}: give the path of a best.ckpt or last.ckpt of a run folder.")
+        return cls.load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalized images (B, C, H, W) to logits (B, K)."""
+        return self.net(images)
+
+    def configure_model(self) -> None:
+        """Compile in place, so that checkpoints keep their names."""
+        if self.compile_net and self.net._compiled_call_impl is None:
+            self.net.compile()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch; labels (B,) or soft targets (B, K)."""
+        logits = self(batch.image)
+        loss = nn.functional.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log("train/loss_step", loss, prog_bar=True)
+        return loss
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        logits = self(batch.image).float()
+        losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
+        mean, metrics = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_metrics")
+        # Every image weighs the same, however uneven the batches and ranks are.
+        mean.update(losses)
+        metrics.update(logits, batch.label)
+        self.log(f"{stage}/loss", mean)
+        for name, metric in metrics.items():
+            self.log(name, metric, prog_bar=name == f"{stage}/acc")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update accuracy and loss of the validation split."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update accuracy and loss of the test split."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the probabilities (B, K) of a batch."""
+        return self(batch.image).float().softmax(-1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and a schedule that advances with every optimizer step."""
+        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
+        if math.isinf(steps) or not epochs or epochs < 0:
+            raise InputError("A schedule needs the length of the run: give --trainer.max_epochs.")
+        optimizer = build_optimizer(self.net, self.optim, global_batch_size=self.global_batch_size)
+        schedule = build_schedule(optimizer, self.optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def global_batch_size(self) -> int:
+        """Images of one optimizer step, over all devices and accumulated batches."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        devices, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        local = data.local_batch_size(devices, accumulate) if data is not None else 1
+        return local * devices * accumulate
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in one sentence when a checkpoint belongs to another model."""
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        wrong = [
+            k
+            for k in sorted({*ours, *theirs})
+            if getattr(ours.get(k), "shape", 0) != getattr(theirs.get(k), "shape", 1)
+        ]
+        if wrong:
+            raise InputError(
+                f"The checkpoint is of another model ({checkpoint['hyper_parameters']['arch']}): {len(wrong)} "
+                f"of its weights do not fit {self.hparams['arch']}, such as {', '.join(wrong[:3])}."
+            )
