@@ -7,13 +7,14 @@ Letters: B images, K classes, n bins.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cct_lightning.analysis.style import OKABE_ITO, figure_of, one_axes, styled
+from cct_lightning.analysis.style import OKABE_ITO, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
 
 
@@ -71,11 +72,11 @@ def plot_reliability(result: Reliability, *, ax: Axes | None = None) -> Figure:
     Returns:
         The figure.
     """
-    ax = one_axes(ax, (5.5, 5))
+    ax = one_axes(ax, (8, 5))
     bins = len(result.count)
-    middle = (torch.arange(bins) + 0.5) / bins
-    accuracy, confidence = result.accuracy.cpu(), result.confidence.cpu()
-    share = result.count.cpu() / result.count.sum().cpu()
+    middle = (np.arange(bins) + 0.5) / bins
+    accuracy, confidence, count = numbers(result.accuracy), numbers(result.confidence), numbers(result.count)
+    share = count / count.sum()
     ax.plot([0, 1], [0, 1], "--", color="#777777", label="perfectly calibrated")
     ax.bar(middle, share, width=0.9 / bins, color=OKABE_ITO[4], label="share of images")
     ax.plot(confidence, accuracy, color=OKABE_ITO[0], linewidth=1)
@@ -86,6 +87,6 @@ def plot_reliability(result: Reliability, *, ax: Axes | None = None) -> Figure:
         xlabel="confidence (probability of the predicted class)",
         ylabel="accuracy, share",
     )
-    ax.set_title(f"ECE {100 * result.ece:.1f} %, {int(result.count.sum())} images, {bins} bins")
-    ax.legend(loc="upper left", markerscale=0.6)
+    ax.set_title(f"ECE {100 * result.ece:.1f} %, {count.sum():,} images, {bins} bins")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.6)
     return figure_of(ax)

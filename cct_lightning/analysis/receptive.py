@@ -123,7 +123,7 @@ def measured_receptive_field(net: nn.Module) -> tuple[ReceptiveField, ReceptiveF
         if stride <= 0 or end - end_before != stride:
             raise InputError(
                 f"The middle tokens see pixels {first_before} to {end_before - 1} and {first} to {end - 1} of an image "
-                f"of {2 * height}x{2 * width}: a field that is cut by the border, or moves unevenly, has no size."
+                f"of {2 * height}x{2 * width}, cut by its border or unevenly: take a model of a larger img_size."
             )
         found.append(ReceptiveField(size=end - first, stride=stride, start=first - middle[axis] * stride))
     return found[0], found[1]

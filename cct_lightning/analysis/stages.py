@@ -60,14 +60,14 @@ def plot_stage_budget(table: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for ax, color, (column, label) in zip(
-        axes, OKABE_ITO, {"params": "parameters", "macs": "MACs"}.items(), strict=False
-    ):
+    what = (("params", "parameters"), ("macs", "MACs"))
+    for ax, color, (column, label) in zip(axes, OKABE_ITO, what, strict=False):
         values = table[column].astype(float)
         ax.barh(range(len(values)), values, color=color)
         for y, value in enumerate(values):
             share = 100 * value / values.sum()
-            ax.text(max(value, 1), y, f" {share:.1f} %" if value else " none", va="center")
+            text = "none" if value == 0 else f"{share:.1f} %" if share >= 0.1 else "< 0.1 %"
+            ax.text(max(value, 1), y, f" {text}", va="center")
         ax.set_xscale("log")
         ax.set_xlim(1, values.max() * 30)
         ax.set_xlabel(f"{label} (total {values.sum() / 1e6:,.2f} million)")
