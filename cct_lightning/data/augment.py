@@ -4,18 +4,21 @@ Letters: B images, C channels, H rows, W columns of the input, size of the outpu
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from cct_lightning.data import crop, geometric, keyed, resample
+from cct_lightning.data import crop, erasing, geometric, keyed, operations, resample
+from cct_lightning.data.auto import DRAWS, AutoAugmenter
+from cct_lightning.data.pixels import to_uint8
 from cct_lightning.data.policies import POLICIES, AugmentPolicy, find_policy
 from cct_lightning.errors import InputError
 
 __all__ = ["POLICIES", "Augment", "AugmentPolicy"]
 
 # One stream of random numbers per part: a part that is switched on or off leaves the others' numbers alone.
-_CROP, _AFFINE, _AUTO, _ERASE, _NOISE = range(5)
+_CROP, _AFFINE, _AUTO, _ERASE = range(4)
 
 
 class Augment(nn.Module):
@@ -82,6 +85,8 @@ class Augment(nn.Module):
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
+        if self.policy.auto != "none":
+            self.auto = AutoAugmenter(self.policy, size=self.size, device=device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         super()._apply(fn, recurse)
@@ -113,7 +118,11 @@ class Augment(nn.Module):
                 f"index has one int64 per image, {images.shape[0]} here; got {tuple(index.shape)} {index.dtype}."
             )
         with torch.autocast(images.device.type, enabled=False):
-            return self._finish(self._pixels(images, index, epoch)).to(self.output.dtype)
+            normalized = self._finish(self._pixels(images, index, epoch))
+            if self.policy.erasing:
+                draw = partial(self._draw, stream=_ERASE, epoch=epoch)
+                normalized = erasing.erase(normalized, self.policy, index, draw)
+            return normalized.to(self.output.dtype)
 
     @torch.no_grad()
     def normalize(self, images: Tensor) -> Tensor:
@@ -126,7 +135,7 @@ class Augment(nn.Module):
     def preview(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """What the model is shown, as uint8 pixels to look at, shape (B, C, *size); arguments as for a call."""
         seen = (self(images, index, epoch).float() - self.offset) / (self.scale * 255)
-        return resample.to_uint8(seen.mul_(255).round_())
+        return to_uint8(seen.mul_(255).round_())
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != len(self.mean):
@@ -142,26 +151,37 @@ class Augment(nn.Module):
             return images
         zero = torch.zeros(b, dtype=torch.int64, device=images.device)
         no = zero.bool()
-        rows = resample.weights(zero, zero + h, no, no, inputs=h, outputs=self.size[0])
-        columns = resample.weights(zero, zero + w, no, no, inputs=w, outputs=self.size[1])
+        rows = resample.matrices(zero, zero + h, no, no, inputs=h, outputs=self.size[0])
+        columns = resample.matrices(zero, zero + w, no, no, inputs=w, outputs=self.size[1])
         return resample.resize(images, rows, columns)
 
     def _pixels(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         policy = self.policy
         if policy.resized_crop_scale is None:
             images = self._fit(images)
+        if policy.auto != "none" and policy.auto_first:
+            images = self._auto(images, index, epoch)
         images = self._crop_and_flip(images, index, epoch)
         if policy.affine:
             images = self._affine(images, index, epoch)
+        if policy.auto != "none" and not policy.auto_first:
+            images = self._auto(images, index, epoch)
         return images
 
-    def _draw(self, n: int, stream: int, index: Tensor, epoch: int) -> Tensor:
+    def _draw(self, n: int, *, stream: int, index: Tensor, epoch: int) -> Tensor:
         return keyed.uniform(n, seed=self.seed, epoch=epoch, index=index, stream=stream)
+
+    def _auto(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        draws = self._draw(self.auto.slots * DRAWS, stream=_AUTO, index=index, epoch=epoch)
+        drawn = self.auto.draw(draws)
+        for op, argument, cubic in zip(drawn.op.T, drawn.argument.T, drawn.cubic.T, strict=True):
+            images = operations.apply(images, op, argument, cubic, self.fill, self.policy.interpolation)
+        return images
 
     def _crop_and_flip(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         policy, (_, _, h, w) = self.policy, images.shape
         if policy.resized_crop_scale is not None:
-            draws = self._draw(crop.BOX_DRAWS + 2, _CROP, index, epoch)
+            draws = self._draw(crop.BOX_DRAWS + 2, stream=_CROP, index=index, epoch=epoch)
             top, left, height, width = crop.resized_boxes(
                 draws[:, : crop.BOX_DRAWS],
                 size=(h, w),
@@ -170,12 +190,12 @@ class Augment(nn.Module):
             )
             flip = draws[:, -2] < policy.hflip
             cubic = draws[:, -1] < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.resized_crop_interpolation]
-            rows = resample.weights(top, height, cubic, torch.zeros_like(flip), inputs=h, outputs=self.size[0])
-            columns = resample.weights(left, width, cubic, flip, inputs=w, outputs=self.size[1])
+            rows = resample.matrices(top, height, cubic, torch.zeros_like(flip), inputs=h, outputs=self.size[0])
+            columns = resample.matrices(left, width, cubic, flip, inputs=w, outputs=self.size[1])
             return resample.resize(images, rows, columns)
         if not (policy.crop_padding or policy.hflip):
             return images
-        draws = self._draw(3, _CROP, index, epoch)
+        draws = self._draw(3, stream=_CROP, index=index, epoch=epoch)
         pad_h, pad_w = round(policy.crop_padding * h), round(policy.crop_padding * w)
         top = keyed.integers(draws[:, 0], 2 * pad_h + 1) - pad_h
         left = keyed.integers(draws[:, 1], 2 * pad_w + 1) - pad_w
@@ -184,18 +204,15 @@ class Augment(nn.Module):
 
     def _affine(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         policy, (b, _, h, w) = self.policy, images.shape
-        draws = self._draw(5, _AFFINE, index, epoch)
+        draws = self._draw(5, stream=_AFFINE, index=index, epoch=epoch)
         degrees = (2 * draws[:, 0] - 1) * policy.affine_degrees
         low, high = policy.affine_scale
         zoom = low + (high - low) * draws[:, 1]
         side = torch.tensor((w, h), dtype=torch.float32, device=images.device)
         shift = (2 * draws[:, 2:4] - 1) * policy.affine_translate * side
         matrix = geometric.affine_matrix(degrees, zoom, shift, (h, w))
-        if policy.interpolation == "nearest":
-            return geometric.transform(images, matrix, None, self.fill)
-        cubic = draws[:, 4] < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.interpolation]
-        taps = 2 if policy.interpolation == "bilinear" else 4
-        return geometric.transform(images, matrix, cubic.to(torch.int32), self.fill, taps=taps)
+        cubic = draws[:, 4] < (1.0 if policy.interpolation == "bicubic" else 0.5)
+        return geometric.transform(images, matrix, cubic, self.fill, policy.interpolation)
 
     def _finish(self, pixels: Tensor) -> Tensor:
         return pixels.to(torch.float32).mul_(self.scale).add_(self.offset)

@@ -1,7 +1,7 @@
 """Random crop with padding and horizontal flip in one gather, and the boxes of the random resized crop.
 
-Sources: torchvision's `RandomCrop(padding=...)`; timm's and torchvision's `RandomResizedCrop`, whose boxes are drawn here
-with the same ten attempts and the same fallback.
+Sources: torchvision's `RandomCrop(padding=...)`; timm's and torchvision's `RandomResizedCrop`, whose boxes are
+drawn here with the same ten attempts and the same fallback.
 
 Letters: B images, C channels, H rows, W columns.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data import keyed
+from cct_lightning.data.geometric import fill_outside
 
 ATTEMPTS = 10
 BOX_DRAWS = 2 * ATTEMPTS + 2
@@ -46,7 +47,7 @@ def window(
     if mode == "reflect":
         return cut
     inside = (near_rows == rows)[:, :, None] & (near_columns == columns)[:, None, :]
-    return torch.where(inside[:, None], cut, fill[:, None, None])
+    return fill_outside(cut, inside, fill)
 
 
 def _mirror(places: Tensor, side: int) -> Tensor:
@@ -71,12 +72,7 @@ def resized_boxes(
         Top, left, height and width in pixels, int64, shape (B,) each.
     """
     h, w = size
-    # float64: a last-bit difference between devices would move a box by a pixel.
-    draws = draws.double()
-    area = h * w * (scale[0] + (scale[1] - scale[0]) * draws[:, :ATTEMPTS])
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    aspect = torch.exp(low + (high - low) * draws[:, ATTEMPTS : 2 * ATTEMPTS])
-    widths, heights = torch.sqrt(area * aspect).round().long(), torch.sqrt(area / aspect).round().long()
+    widths, heights = attempted_sides(draws[:, : 2 * ATTEMPTS], pixels=h * w, scale=scale, ratio=ratio)
     fits = (widths > 0) & (widths <= w) & (heights > 0) & (heights <= h)
     first = fits.to(torch.uint8).argmax(1, keepdim=True)  # the first that fits, or 0 where none does
     some = fits.any(1)
@@ -90,3 +86,24 @@ def resized_boxes(
     top = torch.where(some, keyed.integers(draws[:, -2], h - height + 1), (h - spare_h) // 2)
     left = torch.where(some, keyed.integers(draws[:, -1], w - width + 1), (w - spare_w) // 2)
     return top, left, height, width
+
+
+def attempted_sides(
+    draws: Tensor, *, pixels: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Draw sides of rectangles by area and ratio, several attempts per image, of which the first that fits is to be taken.
+
+    Args:
+        draws: Uniform numbers, shape (B, 2 * ATTEMPTS).
+        pixels: The image's area.
+        scale: Range of the rectangle's area as a fraction of the image's.
+        ratio: Range of the first side over the second, uniform in its logarithm.
+
+    Returns:
+        The two sides in pixels, int64, shape (B, ATTEMPTS) each.
+    """
+    draws = draws.double()  # a last-bit difference between devices would move a side by a pixel
+    area = pixels * (scale[0] + (scale[1] - scale[0]) * draws[:, :ATTEMPTS])
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(low + (high - low) * draws[:, ATTEMPTS:])
+    return torch.sqrt(area * aspect).round().long(), torch.sqrt(area / aspect).round().long()

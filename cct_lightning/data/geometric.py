@@ -8,7 +8,7 @@ border repeat the border. The bicubic kernel is Pillow's for transforms (Keys, a
 Coordinates are integers in units of 2^-16 pixel and kernel weights integers in units of 2^-10, so that all sums are
 exact: the same pixels on every device, in every batch, eager or compiled.
 
-Letters: B images, C channels, H rows, W columns, T taps of the kernel.
+Letters: B images, C channels, H rows, W columns, T taps of the kernel along an axis.
 """
 
 import math
@@ -16,126 +16,125 @@ import math
 import torch
 from torch import Tensor
 
+from cct_lightning.data.pixels import select
+
 _UNIT = 1 << 16  # one pixel, in coordinates
 _WEIGHT_BITS = 10
-_PHASES = 256  # places between two pixels at which the kernels are tabulated
-BILINEAR, BICUBIC = 0, 1
+_TAPS = {"bilinear": slice(1, 3), "bicubic": slice(0, 4), "random": slice(0, 4)}  # used of four pixels in a row
 
 
-def _kernel_table() -> Tensor:
-    """The four weights of both kernels at every phase: int32, shape (2 * phases, T=4), rows sum to 2^10."""
-    d = torch.arange(_PHASES, dtype=torch.float64) / _PHASES
-    zero = torch.zeros_like(d)
-    bilinear = torch.stack((zero, 1 - d, d, zero), 1)
-    bicubic = torch.stack((-d * (1 - d) ** 2, 1 - 2 * d**2 + d**3, d * (1 + d - d**2), -(d**2) * (1 - d)), 1)
-    weights = torch.round(torch.cat((bilinear, bicubic)) * (1 << _WEIGHT_BITS))
-    weights[:, 1] += (1 << _WEIGHT_BITS) - weights.sum(1)  # what rounding lost, so that flat areas stay flat
-    return weights.to(torch.int32)
+def _split(position: Tensor) -> tuple[Tensor, Tensor]:
+    """Split coordinates into the pixel whose center is left of them and the phase beyond it, 0 to 255 for 0 to 1."""
+    # Half a pixel lies between the edge and the first center; half a phase rounds to the nearest one.
+    centered = position - (_UNIT // 2 - 128)
+    return centered >> 16, (centered >> 8) & 255
 
 
-_KERNELS = _kernel_table()
+def _weights(phase: Tensor, cubic: Tensor, interpolation: str) -> list[Tensor]:
+    """Weights of the four pixels around a phase, int32; they sum to 2^10. The outer two are zero where bilinear."""
+    p, q = phase, 256 - phase
+    # Keys' cubic with a = -1 at distance d = p / 256: -d (1-d)^2, 1 - 2 d^2 + d^3, ..., from units of 2^24 to 2^10.
+    if interpolation == "bilinear":
+        outer_left = outer_right = torch.zeros_like(p)
+        right = p << 2
+    else:
+        outer_left = (-p * q * q + (1 << 13)) >> 14
+        outer_right = (-q * p * p + (1 << 13)) >> 14
+        right = (p * (65536 + 256 * p - p * p) + (1 << 13)) >> 14
+        if interpolation == "random":
+            outer_left, outer_right = outer_left * cubic, outer_right * cubic
+            right = torch.where(cubic, right, p << 2)
+    return [outer_left, (1 << _WEIGHT_BITS) - outer_left - right - outer_right, right, outer_right]
 
 
-def _split(position: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Split coordinates into the pixel left of them and the row of the kernel table.
-
-    Args:
-        position: int32 coordinates in the input, any shape.
-        kernel: `BILINEAR` or `BICUBIC` per image, broadcastable against `position`.
-    """
-    # Half a pixel from the edge to the first center; half a phase to round to the nearest one.
-    centered = position - _UNIT // 2 + _UNIT // _PHASES // 2
-    phase = (centered >> 8) & (_PHASES - 1)
-    return centered >> 16, phase + kernel * _PHASES
+def fill_outside(images: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
+    """Color what is not inside: images (B, C, H, W), inside (B, H, W), fill (C,)."""
+    return select(inside[:, None], images, fill[:, None, None])
 
 
-def _fill_outside(images: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
-    return torch.where(inside[:, None], images, fill[:, None, None])
-
-
-def shift_rows(images: Tensor, shift: Tensor, kernel: Tensor | None, fill: Tensor) -> Tensor:
-    """Move every row along itself by its own distance; shears and shifts are that, and need few samples for it.
+def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
+    """Move every row along itself by its own distance; shears and shifts are that, and take one gather.
 
     Args:
         images: uint8, shape (B, C, H, W).
         shift: What is added to the column to find where a pixel comes from, pixels, shape (B, H).
-        kernel: `BILINEAR` or `BICUBIC` per image, int32, shape (B,); None takes the nearest pixel.
+        cubic: Which images are sampled bicubically where the interpolation is random, bool, shape (B,).
         fill: Color of the outside, uint8, shape (C,).
+        interpolation: `nearest`, `bilinear`, `bicubic` or `random`.
 
     Returns:
         uint8, shape (B, C, H, W).
     """
-    b, c, h, w = images.shape
-    columns = torch.arange(w, dtype=torch.int32, device=images.device)
-    start = _fixed(shift) + _UNIT // 2  # (B, H): where the center of column 0 comes from
-    position = (columns * _UNIT) + start[..., None]  # (B, H, W)
+    w = images.shape[3]
+    columns = torch.arange(-1, w + 2, dtype=torch.int32, device=images.device)
+    start = _fixed(shift)[..., None] + _UNIT // 2  # (B, H, 1): where the center of column 0 comes from
+    position = columns[1:-2] * _UNIT + start  # (B, H, W)
     inside = (position >= 0) & (position < w * _UNIT)
-    if kernel is None:
-        source = (position >> 16).clamp(0, w - 1)
-        return _fill_outside(_take_columns(images, source), inside, fill)
-    first, row = _split(start, kernel[:, None])
-    weights = _KERNELS.to(images.device)[row.long()]  # (B, H, T)
-    taps = torch.arange(-1, w + 2, dtype=torch.int32, device=images.device)
-    values = _take_columns(images, (first[..., None] + taps).clamp(0, w - 1)).to(torch.int32)  # (B, C, H, W + 3)
-    total = torch.full((), 1 << (_WEIGHT_BITS - 1), dtype=torch.int32, device=images.device)
-    for tap in range(4):
-        total = total + weights[:, None, :, tap, None] * values[..., tap : tap + w]
-    moved = (total >> _WEIGHT_BITS).clamp(0, 255).to(torch.uint8)
-    return _fill_outside(moved, inside, fill)
+    if interpolation == "nearest":
+        return fill_outside(_take_columns(images, position >> 16), inside, fill)
+    first, phase = _split(start)
+    weights = _weights(phase, cubic[:, None, None], interpolation)  # constant along a row: (B, H, 1)
+    values = _take_columns(images, first + columns).to(torch.int32)  # (B, C, H, W + 3)
+    total = torch.zeros((), dtype=torch.int32, device=images.device)
+    for tap in range(4)[_TAPS[interpolation]]:
+        total = total + weights[tap][:, None] * values[..., tap : tap + w]
+    return fill_outside(_round(total, _WEIGHT_BITS), inside, fill)
 
 
 def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
     """Gather pixels within their rows: (B, C, H, W) by columns (B, H, N) gives (B, C, H, N)."""
-    b, c, h, _ = images.shape
-    return images.gather(3, columns.long()[:, None].expand(b, c, h, columns.shape[-1]))
+    b, c, h, w = images.shape
+    return images.gather(3, columns.clamp(0, w - 1).long()[:, None].expand(b, c, h, -1))
 
 
-def transform(images: Tensor, matrix: Tensor, kernel: Tensor | None, fill: Tensor, *, taps: int = 4) -> Tensor:
+def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
     """Sample every image through its own affine matrix.
 
     Args:
         images: uint8, shape (B, C, H, W).
         matrix: From output to input points (x, y, 1), pixels, shape (B, 2, 3).
-        kernel: `BILINEAR` or `BICUBIC` per image, int32, shape (B,); None takes the nearest pixel.
+        cubic: Which images are sampled bicubically where the interpolation is random, bool, shape (B,).
         fill: Color of the outside, uint8, shape (C,).
-        taps: 4, or 2 where every kernel is `BILINEAR`, whose outer weights are zero.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `random`.
 
     Returns:
         uint8, shape (B, C, H, W).
     """
-    b, c, h, w = images.shape
+    h, w = images.shape[2:]
     # Twice the pixel centers, which are whole numbers; the shift by one bit halves them again.
     x2 = torch.arange(1, 2 * w, 2, dtype=torch.int32, device=images.device)
     y2 = torch.arange(1, 2 * h, 2, dtype=torch.int32, device=images.device)[:, None]
     m = _fixed(matrix)[..., None, None]  # (B, 2, 3, 1, 1)
-    x = ((m[:, 0, 0] * x2 + m[:, 0, 1] * y2) >> 1) + m[:, 0, 2]  # (B, H, W)
-    y = ((m[:, 1, 0] * x2 + m[:, 1, 1] * y2) >> 1) + m[:, 1, 2]
+    place = ((m[:, :, 0] * x2 + m[:, :, 1] * y2) >> 1) + m[:, :, 2]  # (B, 2, H, W): x and y in the input
+    x, y = place.unbind(1)
     inside = (x >= 0) & (x < w * _UNIT) & (y >= 0) & (y < h * _UNIT)
-    if kernel is None:
+    if interpolation == "nearest":
         rows, columns = (y >> 16).clamp(0, h - 1), (x >> 16).clamp(0, w - 1)
-        return _fill_outside(_take_pixels(images, rows * w + columns), inside, fill)
-    kernel = kernel[:, None, None]
-    left, x_row = _split(x, kernel)
-    top, y_row = _split(y, kernel)
-    table = _KERNELS.to(images.device).t().contiguous()  # (T, 2 * phases)
-    x_row, y_row = x_row.long(), y_row.long()
-    pixels = images.to(torch.int32)
-    used = range(4) if taps == 4 else range(1, 3)
-    columns_of = {tap: (left + (tap - 1)).clamp(0, w - 1) for tap in used}
-    weights_of = {tap: table[tap][x_row][:, None] for tap in used}  # (B, 1, H, W)
-    total = torch.full((), 1 << (2 * _WEIGHT_BITS - 1), dtype=torch.int32, device=images.device)
-    for row_tap in used:
-        rows = (top + (row_tap - 1)).clamp(0, h - 1) * w
-        line = sum(weights_of[tap] * _take_pixels(pixels, rows + columns_of[tap]) for tap in used)
-        total = total + table[row_tap][y_row][:, None] * line  # below 2^31: 255 * (1.5 * 2^10)^2
-    moved = (total >> (2 * _WEIGHT_BITS)).clamp(0, 255).to(torch.uint8)
-    return _fill_outside(moved, inside, fill)
+        return fill_outside(_take(images, (rows * w + columns)[:, None])[:, :, 0], inside, fill)
+    first, phase = _split(place)
+    used = _TAPS[interpolation]
+    weights = torch.stack(_weights(phase, cubic[:, None, None, None], interpolation)[used], 1)  # (B, T, 2, H, W)
+    offsets = torch.arange(used.start - 1, used.stop - 1, dtype=torch.int32, device=images.device)[:, None, None]
+    columns = (first[:, None, 0] + offsets).clamp(0, w - 1)  # (B, T, H, W)
+    rows = (first[:, None, 1] + offsets).clamp(0, h - 1) * w
+    across = weights[:, None, :, 0]  # (B, 1, T, H, W)
+    total = torch.zeros((), dtype=torch.int32, device=images.device)
+    for tap in range(len(offsets)):
+        line = _take(images, rows[:, tap, None] + columns).to(torch.int32).mul_(across).sum(2, dtype=torch.int32)
+        total = total + weights[:, None, tap, 1] * line  # below 2^31: 255 * (1.5 * 2^10)^2
+    return fill_outside(_round(total, 2 * _WEIGHT_BITS), inside, fill)
 
 
-def _take_pixels(images: Tensor, places: Tensor) -> Tensor:
-    """Gather pixels by their place in the flat image: (B, C, H, W) by (B, H, W) gives (B, C, H, W)."""
+def _take(images: Tensor, places: Tensor) -> Tensor:
+    """Gather pixels by their place in the flat image: (B, C, H, W) by (B, T, H, W) gives (B, C, T, H, W)."""
     b, c, h, w = images.shape
-    return images.view(b, c, h * w).gather(2, places.long().view(b, 1, h * w).expand(b, c, h * w)).view(b, c, h, w)
+    flat = places.long().view(b, 1, -1).expand(b, c, -1)
+    return images.reshape(b, c, h * w).gather(2, flat).view(b, c, -1, h, w)
+
+
+def _round(total: Tensor, bits: int) -> Tensor:
+    """Round sums in units of 2^-bits to pixels."""
+    return ((total + (1 << (bits - 1))) >> bits).clamp(0, 255).to(torch.uint8)
 
 
 def _fixed(pixels: Tensor) -> Tensor:

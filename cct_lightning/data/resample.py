@@ -1,32 +1,51 @@
 """Crop, flip and resize every image by its own box: two batched matrix products with Pillow's resampling weights.
 
-Resizing is separable: out = rows @ image @ columns^T, where each row of a matrix holds one output pixel's weights. A crop
-offsets the weights, a flip reverses them, bilinear or bicubic and antialiasing are different weights. So one product
-does it all, per image. The weights are Pillow's (`Image.resize`: triangle, or Keys' cubic with a = -0.5, both widened
-when they shrink), as used by timm's `RandomResizedCropAndInterpolation`.
+Resizing is separable: out = rows @ image @ columns^T, where each row of a matrix holds one output pixel's weights. A
+crop offsets the weights, a flip reverses them, bilinear or bicubic and antialiasing are different weights. So one
+product does it all, per image. The weights are Pillow's (`Image.resize`: triangle, or Keys' cubic with a = -0.5, both
+widened when they shrink), as used by timm's `RandomResizedCropAndInterpolation`.
 
 Letters: B images, C channels, H rows, W columns, N input pixels, M output pixels, T taps.
 """
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
+from cct_lightning.data.pixels import to_uint8
+
 _WEIGHT_UNIT = 2.0**-14
 
 
-def _triangle(distance: Tensor) -> Tensor:
-    return (1 - distance).clamp_min(0)
+@functools.cache
+def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """First tap and weights for a box of every length from 0 to `inputs`.
 
-
-def _cubic(distance: Tensor) -> Tensor:
-    # Each polynomial is zero where the clamp holds it, so that the two pieces add up.
+    Returns:
+        Places within the box, int64, shape (N + 1, M, T); weights, float32, shape (2 * (N + 1), M, T): those of the
+        triangle, then those of the cubic. Weights outside the box are zero.
+    """
+    lengths = torch.arange(inputs + 1, dtype=torch.float64).clamp_min(1)[:, None, None]
+    scale = lengths / outputs
+    blur = scale.clamp_min(1)
+    center = (torch.arange(outputs)[:, None] + 0.5) * scale
+    taps = torch.arange(math.ceil(4 * max(inputs / outputs, 1)))  # the cubic reaches 2 to either side
+    place = torch.floor(center - 2 * blur + 0.5) + taps  # (N + 1, M, T)
+    distance = ((place + 0.5 - center) / blur).abs()
     near, far = distance.clamp_max(1), distance.clamp(1, 2)
-    return (1.5 * near - 2.5) * near * near + 1 - 0.5 * (((far - 5) * far + 8) * far - 4)
+    # Each polynomial is zero where the clamp holds it, so that the two pieces add up.
+    cubic = (1.5 * near - 2.5) * near * near + 1 - 0.5 * (((far - 5) * far + 8) * far - 4)
+    weights = torch.stack((1 - near, cubic)) * ((place >= 0) & (place < lengths))
+    weights = weights / weights.sum(3, keepdim=True)
+    # Multiples of 2^-14: products with pixels and all their sums are then exact in float32 (8 + 14 bits and a sum of
+    # absolute weights below 2), so that the order of summation, which depends on batch size and device, changes nothing.
+    weights = (torch.round(weights / _WEIGHT_UNIT) * _WEIGHT_UNIT).float()
+    return place.long().to(device), weights.flatten(0, 1).to(device)
 
 
-def weights(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inputs: int, outputs: int) -> Tensor:
+def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inputs: int, outputs: int) -> Tensor:
     """Resampling matrices along one axis.
 
     Args:
@@ -40,26 +59,14 @@ def weights(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, input
     Returns:
         float32, shape (B, M, N); rows sum to one.
     """
-    device = start.device
-    scale = length.float() / outputs  # (B,)
-    blur = scale.clamp_min(1)
-    out = torch.arange(outputs, device=device)
-    out = torch.where(flip[:, None], outputs - 1 - out, out)  # (B, M)
-    center = (out + 0.5) * scale[:, None]  # in the box, pixels
-    reach = 2 * max(inputs / outputs, 1.0)
-    taps = torch.arange(2 * math.ceil(reach) + 1, device=device)
-    first = torch.floor(center - 2 * blur[:, None] + 0.5)  # the wider kernel's first pixel
-    place = first[..., None] + taps  # (B, M, T)
-    distance = ((place + 0.5 - center[..., None]) / blur[:, None, None]).abs()
-    weight = torch.where(cubic[:, None, None], _cubic(distance), _triangle(distance))
-    weight = weight * ((place >= 0) & (place < length[:, None, None]))
-    weight = weight / weight.sum(2, keepdim=True)
-    # Multiples of 2^-14: products with pixels and all their sums are then exact in float32 (8 + 14 bits and a sum of
-    # absolute weights below 2), so that the order of summation, which depends on batch size and device, changes nothing.
-    weight = torch.round(weight / _WEIGHT_UNIT) * _WEIGHT_UNIT
-    place = (start[:, None, None] + place.long()).clamp(0, inputs - 1)
-    matrix = torch.zeros(*out.shape, inputs, device=device)
-    return matrix.scatter_add_(2, place, weight)
+    # A compiled graph holds the bank as a constant computation; the cache is for eager.
+    bank = _bank.__wrapped__ if torch.compiler.is_compiling() else _bank
+    places, weights = bank(inputs, outputs, start.device)
+    place = places.index_select(0, length) + start[:, None, None]  # (B, M, T)
+    weight = weights.index_select(0, length + cubic * (inputs + 1))
+    matrix = torch.zeros(len(start), outputs, inputs, device=start.device)
+    matrix.scatter_add_(2, place.clamp_(0, inputs - 1), weight)
+    return torch.where(flip[:, None, None], matrix.flip(1), matrix)
 
 
 def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -74,12 +81,10 @@ def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         uint8, shape (B, C, M_h, M_w).
     """
     b, c, h, w = images.shape
-    wide = torch.bmm(images.view(b, c * h, w).float(), columns.transpose(1, 2))  # (B, C * H, M_w)
-    wide = wide.round_().clamp_(0, 255).view(b, c, h, -1)  # Pillow's two passes meet in uint8
-    tall = torch.matmul(rows[:, None], wide)  # (B, C, M_h, M_w)
-    return to_uint8(tall.round_())
-
-
-def to_uint8(pixels: Tensor) -> Tensor:
-    """Clamp whole-number floats to 0..255 and convert them; by way of int16, which is vectorized where uint8 is not."""
-    return pixels.clamp_(0, 255).to(torch.int16).to(torch.uint8)
+    height, width = rows.shape[1], columns.shape[1]
+    # Channels beside columns, so that both products take all channels of an image at once.
+    lines = images.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format).view(b, h * c, w)
+    wide = torch.bmm(lines, columns.mT)  # (B, H * C, M_w)
+    wide = wide.round_().clamp_(0, 255).view(b, h, c * width)  # Pillow's two passes meet in uint8, too
+    tall = torch.bmm(rows, wide).view(b, height, c, width)
+    return to_uint8(tall.round_()).transpose(1, 2).contiguous()

@@ -1,0 +1,106 @@
+"""Brightness, contrast, color, sharpness, posterize, solarize, autocontrast, equalize: each image with its own argument.
+
+The arithmetic is Pillow's (`ImageEnhance`, `ImageOps`), which timm calls and torchvision follows, in whole numbers
+wherever Pillow's result is one. Every function takes uint8 images (B, C, H, W) and returns uint8 images of that shape.
+Gray needs red, green and blue: with other than three channels, contrast's gray is every channel's, and color does nothing.
+
+Letters: B images, C channels, H rows, W columns.
+"""
+
+import torch
+from torch import Tensor
+
+from cct_lightning.data.pixels import select, to_uint8
+
+
+def invert(images: Tensor) -> Tensor:
+    """255 minus the pixel."""
+    return images.bitwise_not()
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the upper bits of every pixel; `bits` is 0 to 8, shape (B,)."""
+    mask = (256 - torch.exp2(8 - bits)).to(torch.uint8)
+    return images & mask[:, None, None, None]
+
+
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Invert the pixels at or above the threshold, shape (B,)."""
+    bright = images.to(torch.int16) >= torch.ceil(threshold).to(torch.int16)[:, None, None, None]
+    return images ^ bright.to(torch.uint8).neg()  # an exclusive or with 255 inverts
+
+
+def solarize_add(images: Tensor, amount: Tensor) -> Tensor:
+    """Add an amount, shape (B,), to the pixels below 128, up to 255."""
+    wide = images.to(torch.int16)
+    return (wide + amount.to(torch.int16)[:, None, None, None] * (wide < 128)).clamp(max=255).to(torch.uint8)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply by a factor, shape (B,): 0 is black, 1 the image."""
+    return to_uint8(images.float() * factor[:, None, None, None])
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean gray, one number per image; factor 0 is gray, 1 the image, shape (B,)."""
+    gray = _gray(images).flatten(1)
+    n = gray.shape[1]
+    mean = (2 * gray.sum(1) + n) // (2 * n)  # rounded, in whole numbers, so that no order of summation shows
+    return _blend(mean.float()[:, None, None, None], images, factor)
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the gray image; factor 0 is gray, 1 the image, shape (B,)."""
+    if images.shape[1] != 3:
+        return images
+    return _blend(_gray(images).float(), images, factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the image smoothed by a 3 x 3 kernel (5 in the middle, 1 around), border excepted."""
+    if min(images.shape[2:]) < 3:
+        return images
+    wide = images.to(torch.int16)
+    three = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
+    nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
+    smooth = images.float()
+    inner = smooth[:, :, 1:-1, 1:-1]
+    inner.copy_(torch.round((nine + 4 * wide[:, :, 1:-1, 1:-1]) / 13))
+    return _blend(smooth, images, factor)
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch every channel to the full range; a flat channel stays."""
+    low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
+    flat = low == high
+    scale = torch.where(flat, 1.0, 255 / (high - low))
+    # Pillow truncates. What is not whole lies at least 1/255 above the whole number below it, so that this small
+    # addition keeps float32 from falling below a whole number and changes nothing else.
+    return to_uint8((images - torch.where(flat, 0.0, low)) * scale + 2.0**-10)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Flatten the histogram of every channel, by a table of 256 entries."""
+    b, c, h, w = images.shape
+    pixels = images.reshape(b, c, h * w).long()
+    histogram = torch.zeros(b, c, 256, dtype=torch.int32, device=images.device)
+    histogram.scatter_add_(2, pixels, torch.ones((), dtype=torch.int32, device=images.device).expand_as(pixels))
+    below = histogram.cumsum(2, dtype=torch.int32) - histogram
+    brightest = histogram.gather(2, images.reshape(b, c, h * w).amax(2, keepdim=True).long())
+    step = (h * w - brightest) // 255
+    table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255).to(torch.uint8)
+    table = select(step > 0, table, torch.arange(256, dtype=torch.uint8, device=images.device))
+    return table.gather(2, pixels).view(b, c, h, w)
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Luma as Pillow rounds it, int32, shape (B, 1, H, W); the image itself unless it has three channels."""
+    wide = images.to(torch.int32)
+    if images.shape[1] != 3:
+        return wide
+    return (19595 * wide[:, :1] + 38470 * wide[:, 1:2] + 7471 * wide[:, 2:] + 32768) >> 16
+
+
+def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    """Go from the degenerate image towards (or beyond) the image; truncated, as in Pillow."""
+    return to_uint8(degenerate + factor[:, None, None, None] * (images.float() - degenerate))
