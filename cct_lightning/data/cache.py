@@ -82,8 +82,7 @@ def load_or_build(path: Path, key: dict[str, Any], build: Callable[[], Content])
     if pool is not None:
         return pool
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             pool = load(path, key)
             if pool is None:
                 _write(path, key, build())
@@ -99,7 +98,9 @@ def load_or_build(path: Path, key: dict[str, Any], build: Callable[[], Content])
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; tell the user when another process has it for long."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=PATIENCE_S)

@@ -6,8 +6,8 @@ C channels, H height, W width, K classes.
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, partial
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,15 +15,16 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from cct_lightning.data.augment import Augment
-from cct_lightning.data.dataset import Batch, TensorDataset, whole
-from cct_lightning.data.loader import EpochSampler, Loader
-from cct_lightning.data.mixing import Mixing, MixingPolicy
+from cct_lightning.data.arguments import at_least, height_width, seed32
+from cct_lightning.data.dataset import Batch, ImageDataset, whole
+from cct_lightning.data.decode import cores
+from cct_lightning.data.loader import EpochSampler, Loader, accumulation, batches_done, share
+from cct_lightning.data.mixing import MixingPolicy
 from cct_lightning.data.policies import AugmentPolicy, find_policy
-from cct_lightning.data.resize import cover
 from cct_lightning.data.sources import source_named
 from cct_lightning.data.split import Subsets, split_up
-from cct_lightning.data.store import Stored, open_stored
+from cct_lightning.data.store import Request, Stored, held_size, open_stored
+from cct_lightning.data.transform import BatchTransform
 from cct_lightning.errors import InputError
 
 
@@ -33,16 +34,21 @@ class ImageDataModule(pl.LightningDataModule):
     `num_classes`, `in_chans`, `img_size`, `classes`, `mean` and `std` can be read right after construction.
 
     Args:
-        name: Data set: digits, mnist, cifar10, cifar100, or folder (any tree ROOT/train/CLASS/*.png).
+        name: Data set: digits, mnist, fashion_mnist, cifar10, cifar100, svhn, flowers102, imagenet, or folder (any tree
+            ROOT/train/CLASS/*.png, optionally with val and test).
         root: Folder of the data set's files. Default: the environment variable CCT_DATA, else ~/.cache/cct_lightning.
         cache_dir: Folder of decoded images. Default: `decoded` below the default root.
         download: Download what is missing in root, where the data set can be downloaded.
         batch_size: Images per device and step.
         global_batch_size: Images per optimizer step over all devices and accumulated batches. Replaces batch_size.
         img_size: Height and width of the images that the model sees. Default: the data set's own.
+        stored_size: Height and width that images of files are cached at. Larger than img_size it leaves room to random
+            crops, and evaluation takes the center. Default: img_size; for flowers102 and imagenet 8/7 of it.
+        stream: Decode files at every access instead of caching them. Default: true for imagenet.
         val_fraction: Part of the training images held out for validation, stratified by class, drawn by split_seed.
             Not used where the data set brings a validation split; 0 trains on all images and leaves no validation.
-        train_split: `train`, or `trainval` to train on a validation split that the data set brings, too.
+        train_split: `train`, or `trainval` to train on the validation split that flowers102 or a folder brings, too;
+            then val_fraction is held out of both together.
         samples_per_class: Train on so many images of each class only, drawn by split_seed; fewer lie within more.
         fraction: Train on this part of the training images only, stratified, drawn by split_seed; 0.1 lies within 0.2.
         augment: Augmentation of training images: the name of a policy, or one built from parts. Default: that of the
@@ -53,7 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
         split_seed: Decides the validation split and the subset; apart from `seed`, so that runs of several seeds share
             them.
         seed: Decides the order of training and every random choice of augmentation and mixing.
-        num_workers: Processes that load batches. A batch is one gather from memory, so 0 is usually fastest.
+        num_workers: Processes that load batches. Default: 0, since a batch is one gather from memory; one per core, at
+            most 8, when the set is streamed.
 
     Raises:
         InputError: An argument is out of range or contradicts another.
@@ -69,6 +76,8 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int = 128,
         global_batch_size: int | None = None,
         img_size: int | tuple[int, int] | None = None,
+        stored_size: int | tuple[int, int] | None = None,
+        stream: bool | None = None,
         val_fraction: float = 0.1,
         train_split: Literal["train", "trainval"] = "train",
         samples_per_class: int | None = None,
@@ -79,41 +88,63 @@ class ImageDataModule(pl.LightningDataModule):
         std: list[float] | None = None,
         split_seed: int = 0,
         seed: int = 0,
-        num_workers: int = 0,
+        num_workers: int | None = None,
     ) -> None:
         super().__init__()
         self.source = source_named(name)
         self.name = name
-        self.root, self.cache_dir, self.download = root, cache_dir, download
-        self.batch_size = _at_least(1, "batch_size", batch_size)
+        self.batch_size = at_least(1, "batch_size", batch_size)
         self.global_batch_size = global_batch_size
         if global_batch_size is not None:
-            _at_least(1, "global_batch_size", global_batch_size)
-        self.size_asked = _size(img_size)
+            at_least(1, "global_batch_size", global_batch_size)
+        self.size_asked = height_width("img_size", img_size) or self.source.size
         self.subsets = Subsets(
             val_fraction=val_fraction,
             train_split=train_split,
             samples_per_class=samples_per_class,
             fraction=fraction,
-            seed=_seed("split_seed", split_seed),
+            seed=seed32("split_seed", split_seed),
         )
         self.policy = find_policy(self.source.augment if augment is None else augment)
         self.mixing = mixing
         self.mean_asked, self.std_asked = mean, std
-        self.seed = _seed("seed", seed)
-        self.num_workers = _at_least(0, "num_workers", num_workers)
+        self.seed = seed32("seed", seed)
+        stream = self.source.streamed if stream is None else stream
+        self.request = Request(
+            source=self.source,
+            root=root,
+            cache_dir=cache_dir,
+            download=download,
+            size=held_size(self.source, self.size_asked, height_width("stored_size", stored_size)),
+            stream=stream,
+        )
+        # A cached batch is one gather from memory, which no other process can do faster; decoding files is work.
+        self.num_workers = (min(8, cores()) if stream else 0) if num_workers is None else num_workers
+        at_least(0, "num_workers", self.num_workers)
 
     @cached_property
     def stored(self) -> Stored:
         """The whole data set, every split; the first use downloads, decodes and caches it."""
-        size = self.size_asked or self.source.size
-        return open_stored(self.source, root=self.root, size=size, cache_dir=self.cache_dir, download=self.download)
+        return open_stored(self.request)
 
     @cached_property
     def index(self) -> dict[str, Tensor]:
         """Which images belong to `train`, `val` and `test`, each (M,) int64."""
-        pool = self.stored.pool
-        return split_up(pool.label.numpy(), pool.split.numpy(), self.subsets, self.classes)
+        return split_up(self.stored.label.numpy(), self.stored.split.numpy(), self.subsets, self.classes)
+
+    @cached_property
+    def transform(self) -> BatchTransform:
+        """What happens to a batch on its device: augmentation, normalization, mixing."""
+        return BatchTransform(
+            policy=self.policy,
+            mixing=self.mixing,
+            size=self.img_size,
+            margin=self.source.made_of_images and self.stored.size != self.img_size,
+            mean=self.mean,
+            std=self.std,
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
 
     @property
     def classes(self) -> list[str]:
@@ -128,33 +159,32 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def in_chans(self) -> int:
         """Number of channels C: 1 or 3."""
-        return self.source.in_chans or self.stored.pool.image.shape[1]
+        return self.source.in_chans or self.stored.in_chans
 
     @property
     def img_size(self) -> tuple[int, int]:
         """Height and width of the images that the model sees."""
-        height, width = self.size_asked or self.source.size or self.stored.pool.image.shape[2:]
-        return height, width
+        return self.size_asked or self.stored.size
 
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean per channel, 0 to 1."""
-        return tuple(self.mean_asked or self.source.mean or self.stored.pool.mean)
+        return tuple(self.mean_asked or self.source.mean or self.stored.mean)
 
     @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation per channel, 0 to 1."""
-        return tuple(self.std_asked or self.source.std or self.stored.pool.std)
+        return tuple(self.std_asked or self.source.std or self.stored.std)
 
-    @cached_property
-    def augmentation(self) -> Augment:
-        """The module that augments and normalizes a batch."""
-        return Augment(self.policy, size=self.img_size, mean=self.mean, std=self.std, seed=self.seed)
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split."""
+        return len(self.index["val"]) > 0
 
-    @cached_property
-    def mixer(self) -> Mixing | None:
-        """The module that mixes a batch, when mixing is on."""
-        return None if self.mixing is None else Mixing(self.mixing, num_classes=self.num_classes, seed=self.seed)
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return len(self.index["test"]) > 0
 
     def prepare(self, trainer: pl.Trainer | None = None) -> None:
         """Download, decode, cache and check everything that can go wrong, once on each node.
@@ -170,10 +200,13 @@ class ImageDataModule(pl.LightningDataModule):
         sizes = {split: len(index) for split, index in self.index.items()}
         if sizes["train"] == 0:
             raise InputError(f"val_fraction leaves no training images of {self.source.title}. Lower it.")
-        self._check_statistic("mean", self.mean)
-        self._check_statistic("std", self.std)
-        devices, accumulate = (1, 1) if trainer is None else (trainer.world_size, trainer.accumulate_grad_batches)
-        step = self.local_batch_size(devices, accumulate) * devices
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.in_chans or (name == "std" and min(values) <= 0):
+                raise InputError(
+                    f"data.{name} needs one positive number for each of {self.in_chans} channels; got {list(values)}."
+                )
+        devices = share(trainer)["num_replicas"]
+        step = self.local_batch_size(devices, accumulation(trainer)) * devices
         if step > sizes["train"]:
             raise InputError(
                 f"A batch of {step} images is larger than the training set ({sizes['train']} images). "
@@ -199,16 +232,6 @@ class ImageDataModule(pl.LightningDataModule):
         # Lightning recommends workers for every loader; here a batch is one gather and they would slow it down.
         warnings.filterwarnings("ignore", message=".*does not have many workers which may be a bottleneck.*")
 
-    @property
-    def has_val(self) -> bool:
-        """Whether there is a validation split."""
-        return len(self.index["val"]) > 0
-
-    @property
-    def has_test(self) -> bool:
-        """Whether there is a test split."""
-        return len(self.index["test"]) > 0
-
     def local_batch_size(self, devices: int, accumulate: int = 1) -> int:
         """Return the number of images that one device takes in one step.
 
@@ -231,19 +254,19 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped."""
-        dataset = self._dataset("train")
+        dataset = self.stored.dataset(self.index["train"])
         sampler = EpochSampler(
             dataset,
-            **self._replicas(),
+            **share(self.trainer),
             seed=self.seed,
-            batch_size=self._local_batch_size(),
-            batches_done=self._batches_done,
+            batch_size=self._batch_size,
+            batches_done=partial(batches_done, self.trainer),
         )
         return self._loader(dataset, sampler, drop_last=True)
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Return the loader of validation images, each exactly once; an empty list when val_fraction is 0."""
-        return self._evaluation("val") if len(self.index["val"]) else []
+        """Return the loader of validation images, each exactly once; an empty list when there are none."""
+        return self._evaluation("val") if self.has_val else []
 
     def test_dataloader(self) -> Loader:
         """Return the loader of test images, each exactly once."""
@@ -265,28 +288,18 @@ class ImageDataModule(pl.LightningDataModule):
             Normalized float images; labels (B,), or (B, K) where they are mixed; indices.
         """
         trainer = self.trainer
-        training = trainer is not None and trainer.training
-        augmentation = self.augmentation.to(batch.image.device)
-        label = batch.label
-        with torch.no_grad():
-            image = cover(batch.image, self.img_size)
-            if training:
-                assert trainer is not None
-                epoch = trainer.current_epoch
-                image = augmentation(image, batch.index, epoch)
-                if self.mixer is not None:
-                    image, label = self.mixer(
-                        image, label, epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
-                    )
-            else:
-                image = augmentation.normalize(image)
-            if trainer is not None:
-                # Lightning converted the batch when it was still uint8; "bf16-true" and "64-true" want it again.
-                image = trainer.precision_plugin.convert_input(image)
-        return Batch(image, label, batch.index)
+        transform = self.transform.to(batch.image.device)
+        if trainer is None or not trainer.training:
+            batch = transform.eval_batch(batch)
+        else:
+            batch = transform.train_batch(batch, epoch=trainer.current_epoch, step=batches_done(trainer))
+        if trainer is not None:
+            # Lightning converted the batch when it was still uint8; "bf16-true" and "64-true" want it again.
+            batch = batch._replace(image=trainer.precision_plugin.convert_input(batch.image))
+        return batch
 
     def preview(self, index: int | Sequence[int] | Tensor, epoch: int = 0) -> Tensor:
-        """Return training images as the model would see them in an epoch, before normalization.
+        """Return training images as the model would see them in an epoch, before normalization and mixing.
 
         Args:
             index: `index` of a batch: which images of the data set.
@@ -295,72 +308,36 @@ class ImageDataModule(pl.LightningDataModule):
         Returns:
             (B, C, H, W) uint8.
         """
-        index = torch.atleast_1d(torch.as_tensor(index, dtype=torch.int64))
-        return self.augmentation.cpu().preview(cover(self.stored.pool.image[index], self.img_size), index, epoch)
+        chosen = torch.atleast_1d(torch.as_tensor(index, dtype=torch.int64)).cpu()
+        batch = self.stored.dataset(chosen).__getitems__(range(len(chosen)))
+        return self.transform.cpu().preview(batch.image, chosen, epoch)
 
-    def _dataset(self, split: str) -> TensorDataset:
-        pool = self.stored.pool
-        return TensorDataset(image=pool.image, label=pool.label, index=self.index[split])
+    @property
+    def _batch_size(self) -> int:
+        return self.local_batch_size(share(self.trainer)["num_replicas"], accumulation(self.trainer))
 
     def _evaluation(self, split: str) -> Loader:
         # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
-        dataset = self._dataset(split)
-        return self._loader(dataset, UnrepeatedDistributedSampler(dataset, shuffle=False, **self._replicas()))
+        dataset = self.stored.dataset(self.index[split])
+        return self._loader(dataset, UnrepeatedDistributedSampler(dataset, shuffle=False, **share(self.trainer)))
 
-    def _loader(self, dataset: TensorDataset, sampler: DistributedSampler, *, drop_last: bool = False) -> Loader:
-        trainer = self.trainer
+    def _loader(self, dataset: ImageDataset, sampler: DistributedSampler, *, drop_last: bool = False) -> Loader:
         return Loader(
             dataset,
-            batch_size=self._local_batch_size(),
+            batch_size=self._batch_size,
             sampler=sampler,
             drop_last=drop_last,
             collate_fn=whole,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             generator=torch.Generator(),  # its own: making an iterator must not draw from the global stream
         )
 
-    def _replicas(self) -> dict[str, int]:
-        """Return how many processes share the data and which this is; parallel strategies know best."""
-        shared = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
-        return {key: (shared or {"num_replicas": 1, "rank": 0})[key] for key in ("num_replicas", "rank")}
-
-    def _local_batch_size(self) -> int:
-        accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        return self.local_batch_size(self._replicas()["num_replicas"], accumulate)
-
-    def _batches_done(self) -> int:
-        trainer = self.trainer
-        if trainer is None or not trainer.training:
-            return 0
-        return trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
     def _require_test(self) -> None:
         if not self.has_test:
-            raise InputError(f"There is no test split in {self.root}. Add test/CLASS/*.png to test on.")
+            raise InputError(f"There is no test split in {self.request.root}. Add test/CLASS/*.png to test on.")
 
-    def _check_statistic(self, name: str, values: Sequence[float]) -> None:
-        if len(values) != self.in_chans or (name == "std" and min(values) <= 0):
-            raise InputError(f"{name} needs one positive number for each of {self.in_chans} channels; got {values}.")
-
-
-def _at_least(least: int, name: str, value: int) -> int:
-    if value < least:
-        raise InputError(f"{name} must be at least {least}; got {value}.")
-    return value
-
-
-def _seed(name: str, value: int) -> int:
-    if not 0 <= value < 2**32:
-        raise InputError(f"{name} is a whole number from 0 to 4294967295; got {value}.")
-    return value
-
-
-def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise InputError(f"img_size must be at least 1 pixel; got {size}.")
-    return height, width
+    def __getstate__(self) -> dict[str, Any]:
+        # Spawned processes map the cache themselves; they must not be sent a copy of every image.
+        return {key: value for key, value in vars(self).items() if key not in ("stored", "index", "transform")}

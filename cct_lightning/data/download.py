@@ -1,6 +1,7 @@
 """Fetching a data set with torchvision's own downloaders, which check md5 sums and fetch a broken archive again."""
 
 import socket
+import sys
 from pathlib import Path
 
 from cct_lightning.data.sources import Source
@@ -21,13 +22,13 @@ def fetch(source: Source, root: Path, *, allowed: bool) -> None:
         InputError: Files are missing and cannot be had; the message names one and says where to put it.
     """
     folder = root / source.base
-    missing = [name for name in source.files if not (folder / name).exists()]
-    if not missing:
+    lacking = missing(source, root)
+    if not lacking:
         return
     if root.exists() and not root.is_dir():
         raise InputError(f"The data root {root} is a file. Give data.root a folder.")
     put = f"put {_listed(source.files)} of {source.title} into {folder}"
-    lacks = f"{folder} lacks {_listed(missing)}" if folder.is_dir() else f"{folder} does not exist"
+    lacks = f"{folder} lacks {_listed(lacking)}" if folder.is_dir() else f"{folder} does not exist"
     if source.torchvision is None or not allowed:
         raise InputError(f"{lacks}: {put}{'' if source.torchvision is None else ', or allow the download'}.")
     made = _to_make(folder)
@@ -41,9 +42,24 @@ def fetch(source: Source, root: Path, *, allowed: bool) -> None:
             f"Cannot download {source.title} ({_reason(error)}), and {lacks}: "
             f"connect this machine to the network, or {put}."
         ) from error
-    missing = [name for name in source.files if not (folder / name).exists()]
-    if missing:
-        raise InputError(f"The download of {source.title} brought no {_listed(missing)}: {put}.")
+    lacking = missing(source, root)
+    if lacking:
+        raise InputError(f"The download of {source.title} brought no {_listed(lacking)}: {put}.")
+
+
+def renew(source: Source, root: Path) -> bool:
+    """Download again what is broken, and say whether that worked."""
+    print(f"Files of {source.title} are broken; downloading them again.", file=sys.stderr)
+    try:
+        _download(source, root)
+    except Exception:  # then the broken file is what there is to tell
+        return False
+    return True
+
+
+def missing(source: Source, root: Path) -> list[str]:
+    """Return the files of a data set that are not there."""
+    return [name for name in source.files if not (root / source.base / name).exists()]
 
 
 def _download(source: Source, root: Path) -> None:

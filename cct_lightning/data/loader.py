@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -67,3 +68,21 @@ class Loader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing."""
+
+
+def share(trainer: pl.Trainer | None) -> dict[str, int]:
+    """Return how many processes share the data and which this is, as a sampler's arguments; strategies know best."""
+    told = None if trainer is None else trainer.distributed_sampler_kwargs
+    return {"num_replicas": 1, "rank": 0} if told is None else {key: told[key] for key in ("num_replicas", "rank")}
+
+
+def accumulation(trainer: pl.Trainer | None) -> int:
+    """Return the number of batches accumulated before an optimizer step."""
+    return 1 if trainer is None else trainer.accumulate_grad_batches
+
+
+def batches_done(trainer: pl.Trainer | None) -> int:
+    """Return how many batches of the present epoch were trained on; a resumed trainer counts those before, too."""
+    if trainer is None or not trainer.training:
+        return 0
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cct_lightning.data.class_names import FLOWERS102
 from cct_lightning.data.split import DIGITS_TEST, stratified_order
 from cct_lightning.errors import InputError
 
@@ -75,6 +76,44 @@ def cifar10(root: Path) -> Arrays:
 def cifar100(root: Path) -> Arrays:
     """Read the folder cifar-100-python; labels are the 100 fine ones."""
     return _joined([(*_cifar_batch(root / name, "fine_labels"), n) for name, n in (("train", TRAIN), ("test", TEST))])
+
+
+def svhn(root: Path) -> Arrays:
+    """Read the two MATLAB files of cropped digits; label 10 stands for the digit 0."""
+    parts = []
+    for name, number in (("train_32x32.mat", TRAIN), ("test_32x32.mat", TEST)):
+        content = _matlab(root / name, "X", "y")
+        label = content["y"].astype(np.int64).reshape(-1) % 10
+        image = np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1))  # (H, W, C, N) -> (N, C, H, W)
+        parts.append((image, label, number))
+    return _joined(parts)
+
+
+def flowers102(root: Path) -> Files:
+    """List the photographs of the folder flowers-102, in the published splits 1,020, 1,020 and 6,149."""
+    number_of = _matlab(root / "imagelabels.mat", "labels")["labels"].reshape(-1).astype(np.int64) - 1
+    sets = _matlab(root / "setid.mat", "trnid", "valid", "tstid")
+    ids = [sets[name].reshape(-1).astype(np.int64) for name in ("trnid", "valid", "tstid")]
+    every = np.concatenate(ids)
+    if len(every) == 0 or every.min() < 1 or every.max() > len(number_of):
+        raise InputError(f"{root}: setid.mat names images that imagelabels.mat does not know. Download both again.")
+    return Files(
+        root=root,
+        path=[f"jpg/image_{i:05d}.jpg" for i in every],
+        label=number_of[every - 1],
+        split=np.repeat(np.array([TRAIN, VAL, TEST], dtype=np.uint8), [len(part) for part in ids]),
+        classes=FLOWERS102,
+    )
+
+
+def _matlab(path: Path, *names: str) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=names)
+        return {name: content[name] for name in names}
+    except Exception as error:  # a broken file raises nearly anything
+        raise InputError(f"{path} is not a whole MATLAB file ({error}). Remove it and download it again.") from error
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray, int]]) -> Arrays:

@@ -5,24 +5,13 @@ Mean and std are over all training pixels, 0..1, per channel. CIFAR's are those 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from cct_lightning.data import readers
+from cct_lightning.data import class_names, readers
 from cct_lightning.data.folder import folder
 from cct_lightning.data.readers import Arrays, Files
 from cct_lightning.errors import InputError, nearest
-
-DIGITS = tuple("0123456789")
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
-    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
-    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
-    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
-    tulip turtle wardrobe whale willow_tree wolf woman worm""".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +33,8 @@ class Source:
     size: tuple[int, int] | None = None  # height and width; None: the files decide
     mean: tuple[float, ...] = ()  # empty: measured over the training images
     std: tuple[float, ...] = ()
+    margin: float = 1.0  # how much larger than the model's images files are held, so that crops have room
+    streamed: bool = False  # decoded at every access unless a cache is asked for
     splits: dict[str, int] = field(default_factory=dict)  # number of images, as published
     augment: str = "light"  # the policy when none is asked for
 
@@ -57,7 +48,7 @@ _ALL = (
         origin="inside the package scikit-learn",
         license="CC BY 4.0",
         read=readers.digits,
-        classes=DIGITS,
+        classes=class_names.DIGITS,
         in_chans=1,
         size=(8, 8),
         mean=(0.3046,),
@@ -74,13 +65,29 @@ _ALL = (
         base="MNIST/raw",
         files=_MNIST_FILES,
         torchvision="MNIST",
-        classes=DIGITS,
+        classes=class_names.DIGITS,
         in_chans=1,
         size=(28, 28),
         mean=(0.1307,),
         std=(0.3081,),
         splits={"train": 60000, "test": 10000},
         augment="digits",
+    ),
+    Source(
+        name="fashion_mnist",
+        title="Fashion-MNIST",
+        origin="https://github.com/zalandoresearch/fashion-mnist",
+        license="MIT",
+        read=readers.idx,
+        base="FashionMNIST/raw",
+        files=_MNIST_FILES,
+        torchvision="FashionMNIST",
+        classes=class_names.FASHION,
+        in_chans=1,
+        size=(28, 28),
+        mean=(0.2860,),
+        std=(0.3530,),
+        splits={"train": 60000, "test": 10000},
     ),
     Source(
         name="cifar10",
@@ -91,7 +98,7 @@ _ALL = (
         base="cifar-10-batches-py",
         files=(*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"),
         torchvision="CIFAR10",
-        classes=CIFAR10,
+        classes=class_names.CIFAR10,
         in_chans=3,
         size=(32, 32),
         mean=(0.4914, 0.4822, 0.4465),
@@ -107,12 +114,63 @@ _ALL = (
         base="cifar-100-python",
         files=("train", "test"),
         torchvision="CIFAR100",
-        classes=CIFAR100,
+        classes=class_names.CIFAR100,
         in_chans=3,
         size=(32, 32),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
         splits={"train": 50000, "test": 10000},
+    ),
+    Source(
+        name="svhn",
+        title="SVHN (street view house numbers, cropped)",
+        origin="http://ufldl.stanford.edu/housenumbers",
+        license="for non-commercial use only",
+        read=readers.svhn,
+        files=("train_32x32.mat", "test_32x32.mat"),
+        torchvision="SVHN",
+        by_split=({"split": "train"}, {"split": "test"}),
+        classes=class_names.DIGITS,
+        in_chans=3,
+        size=(32, 32),
+        mean=(0.4377, 0.4438, 0.4728),
+        std=(0.1980, 0.2010, 0.1970),
+        splits={"train": 73257, "test": 26032},
+        augment="digits",
+    ),
+    Source(
+        name="flowers102",
+        title="Oxford 102 Flowers",
+        origin="https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        license="no license stated; for research, cite Nilsback and Zisserman (2008)",
+        read=readers.flowers102,
+        base="flowers-102",
+        files=("jpg/image_00001.jpg", "imagelabels.mat", "setid.mat"),
+        made_of_images=True,
+        torchvision="Flowers102",
+        classes=class_names.FLOWERS102,
+        in_chans=3,
+        size=(224, 224),
+        margin=8 / 7,
+        mean=(0.4353, 0.3773, 0.2872),
+        std=(0.2966, 0.2455, 0.2698),
+        splits={"train": 1020, "val": 1020, "test": 6149},
+    ),
+    Source(
+        name="imagenet",
+        title="ImageNet (ILSVRC2012), ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG",
+        origin="https://image-net.org/download, after registration",
+        license="for non-commercial research and education only",
+        # The published validation split is what results are reported on, so it is our test split.
+        read=partial(folder, splits={"train": "train", "test": "val"}),
+        made_of_images=True,
+        in_chans=3,
+        size=(224, 224),
+        margin=8 / 7,
+        streamed=True,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        splits={"train": 1281167, "test": 50000},
     ),
     Source(
         name="folder",

@@ -4,17 +4,20 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cct_lightning.data import cache
 from cct_lightning.data.cache import Content, Pool
-from cct_lightning.data.decode import decode_all, look
-from cct_lightning.data.download import fetch
+from cct_lightning.data.dataset import FileDataset, ImageDataset, TensorDataset
+from cct_lightning.data.decode import decode, decode_all, look
+from cct_lightning.data.download import fetch, missing, renew
 from cct_lightning.data.paths import cache_folders, default_root, writable
 from cct_lightning.data.readers import Arrays, Files
 from cct_lightning.data.sources import Source
@@ -22,80 +25,179 @@ from cct_lightning.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which data set, from where, and how its images are to be held."""
+
+    source: Source
+    root: str | None  # None: `default_root()`
+    cache_dir: str | None  # None: below the default root
+    download: bool
+    size: tuple[int, int] | None  # height and width that files are held at; arrays stay at their native size
+    stream: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A data set that is ready."""
+    """A data set that is ready: its images in a pool, or the list of its files when it is streamed."""
 
-    pool: Pool
     classes: tuple[str, ...]
-    path: list[str] | None  # the file of each image, relative to the root, when the set is made of files
+    label: Tensor  # (N,) int64
+    split: Tensor  # (N,) uint8: 0 train, 1 val, 2 test
+    in_chans: int
+    size: tuple[int, int]  # as the images are held
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image: Tensor | None  # (N, C, H, W) uint8; None: streamed
+    files: Files | None  # None: not made of files
+
+    def dataset(self, index: Tensor) -> ImageDataset:
+        """Return the images that `index` names, (M,) int64."""
+        if self.image is not None:
+            return TensorDataset(image=self.image, label=self.label, index=index)
+        assert self.files is not None
+        path = np.array([os.fsencode(path) for path in self.files.path])
+        return FileDataset(
+            root=self.files.root, path=path, label=self.label, index=index, size=self.size, in_chans=self.in_chans
+        )
 
 
-def open_stored(
-    source: Source, *, root: str | None, size: tuple[int, int] | None, cache_dir: str | None, download: bool
-) -> Stored:
-    """Open a data set, building its cache first when need be.
+def held_size(source: Source, size: tuple[int, int] | None, asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width that the images are to be held at; None: the files decide.
 
     Args:
         source: The data set.
-        root: Where its files are; None: `default_root()`.
-        size: Height and width to hold the images at, for sets made of files; arrays stay at their native size.
-        cache_dir: Where decoded caches are; None: below the default root.
-        download: Whether missing files may be downloaded.
+        size: What the model sees; None: the files decide.
+        asked: What the user asked for.
 
     Raises:
-        InputError: Files are missing, broken, or contradict each other.
+        InputError: It is smaller than what the model sees, or the images are not files.
     """
-    place = root_of(source, root)
-    fetch(source, place, allowed=download)
+    if asked is None:
+        return None if size is None else (round(size[0] * source.margin), round(size[1] * source.margin))
     if not source.made_of_images:
-        key = _key(source, place, _stamp_files(place / source.base, source.files), None)
-        pool = _open(source, place, key, cache_dir, lambda: _from_arrays(source, source.read(place / source.base)))
-        return Stored(pool=pool, classes=source.classes, path=None)
-    files = source.read(place / source.base)
-    assert isinstance(files, Files)
-    key = _key(source, place, _stamp_files(files.root, files.path), size)
-    pool = _open(source, place, key, cache_dir, lambda: _from_files(source, files, size))
-    return Stored(pool=pool, classes=files.classes, path=files.path)
+        raise InputError(f"{source.title} is held at its own size; leave stored_size out.")
+    if size is None or asked[0] < size[0] or asked[1] < size[1]:
+        raise InputError(f"stored_size {asked} needs an img_size that fits into it; img_size is {size or 'not given'}.")
+    return asked
 
 
-def root_of(source: Source, root: str | None) -> Path:
-    """Return the folder of a data set's files.
+def open_stored(request: Request) -> Stored:
+    """Open a data set, downloading it and building its cache first when need be.
 
     Raises:
-        InputError: A set of the user's own needs a root.
+        InputError: Files are missing, broken, or contradict each other; one sentence.
     """
-    if root is None and source.made_of_images and source.torchvision is None:
-        raise InputError(f"The data set {source.name!r} needs data.root: the folder that holds train/CLASS/*.png.")
-    return default_root() if root is None else Path(root).expanduser()
+    source, place = request.source, _root(request)
+    if missing(source, place):
+        # Several processes may start at once, and torchvision does not expect another one to download with it.
+        with cache.locked(_cache_folder(request) / f"{source.name}-{_digest(place.resolve())}.download"):
+            fetch(source, place, allowed=request.download)
+    base = place / source.base
+    if not source.made_of_images:
+        if request.stream:
+            raise InputError(f"{source.title} comes as whole arrays, so it cannot be streamed. Leave stream out.")
+        key = _key(source, None, _stamp(base, source.files))
+        pool = _open(request, place, key, lambda: _arrays(source, _read(request, place)))
+        return _stored(pool, source.classes, None)
+    files = _read(request, place)
+    assert isinstance(files, Files)
+    _check_labels(files.label, len(files.classes), str(files.root))
+    if request.stream:
+        return _streamed(request, files)
+    key = _key(source, request.size, _stamp(files.root, files.path))
+    pool = _open(request, place, key, lambda: _decoded(request, files))
+    return _stored(pool, files.classes, files)
 
 
-def _open(source: Source, place: Path, key: dict[str, Any], cache_dir: str | None, build: Any) -> Pool:
+def _read(request: Request, place: Path) -> Arrays | Files:
+    """Read the files; where one is broken, let torchvision, which knows their md5 sums, download it again."""
+    source = request.source
+    try:
+        return source.read(place / source.base)
+    except InputError:
+        if not request.download or source.torchvision is None or not renew(source, place):
+            raise
+        return source.read(place / source.base)
+
+
+def _root(request: Request) -> Path:
+    if request.root is not None:
+        return Path(request.root).expanduser()
+    if request.source.made_of_images and request.source.torchvision is None:
+        raise InputError(f"The data set {request.source.name!r} needs data.root: the folder that holds its images.")
+    return default_root()
+
+
+def _cache_folder(request: Request) -> Path:
+    folders = cache_folders(request.cache_dir)
+    return next((folder for folder in folders if writable(folder)), folders[0])
+
+
+def _open(request: Request, place: Path, key: dict[str, Any], build: Callable[[], Content]) -> Pool:
     # One slot for each source, place and size: a change of content replaces the cache instead of adding another.
-    slot = hashlib.sha256(json.dumps([str(place.resolve()), key["size"]]).encode()).hexdigest()[:12]
-    name = f"{source.name}-{slot}.safetensors"
-    folders = cache_folders(cache_dir)
-    for folder in folders:
+    name = f"{request.source.name}-{_digest(place.resolve(), key['size'])}.safetensors"
+    for folder in cache_folders(request.cache_dir):
         pool = cache.load(folder / name, key)
         if pool is not None:
             return pool
-    usable = next((folder for folder in folders if writable(folder)), folders[0])
-    return cache.load_or_build(usable / name, key, build)
+    return cache.load_or_build(_cache_folder(request) / name, key, build)
 
 
-def _key(source: Source, place: Path, stamp: str, size: tuple[int, int] | None) -> dict[str, Any]:
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]
+
+
+def _key(source: Source, size: tuple[int, int] | None, stamp: str) -> dict[str, Any]:
     return {"version": cache.VERSION, "source": source.name, "size": size, "content": stamp}
 
 
-def _stamp_files(root: Path, names: Iterable[str]) -> str:
+def _stamp(root: Path, names: Iterable[str]) -> str:
     """Return a digest of names, sizes and times of change: what tells, without reading, that files are the same."""
     digest = hashlib.sha256()
     for name in names:
-        status = os.stat(root / name)
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        try:
+            status = os.stat(root / name)
+        except OSError as error:
+            raise InputError(f"Cannot read {root / name} ({error.strerror}). Restore the file.") from error
+        digest.update(os.fsencode(name) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _from_arrays(source: Source, arrays: Any) -> Content:
+def _stored(pool: Pool, classes: tuple[str, ...], files: Files | None) -> Stored:
+    _, channels, height, width = pool.image.shape
+    return Stored(
+        classes=classes,
+        label=pool.label,
+        split=pool.split,
+        in_chans=channels,
+        size=(height, width),
+        mean=pool.mean,
+        std=pool.std,
+        image=pool.image,
+        files=files,
+    )
+
+
+def _streamed(request: Request, files: Files) -> Stored:
+    source = request.source
+    if request.size is None:
+        raise InputError("A streamed folder needs data.img_size: the height and width to bring its images to.")
+    channels = source.in_chans or 3
+    decode(files.root / files.path[0], in_chans=channels, size=request.size)  # a wrong tree shows at once
+    return Stored(
+        classes=files.classes,
+        label=torch.from_numpy(files.label),
+        split=torch.from_numpy(files.split),
+        in_chans=channels,
+        size=request.size,
+        mean=source.mean,
+        std=source.std,
+        image=None,
+        files=files,
+    )
+
+
+def _arrays(source: Source, arrays: Any) -> Content:
     assert isinstance(arrays, Arrays)
     _check_labels(arrays.label, len(source.classes), source.title)
     expected = (source.in_chans, *(source.size or ()))
@@ -107,21 +209,26 @@ def _from_arrays(source: Source, arrays: Any) -> Content:
     return Content(chunks=[arrays.image], shape=arrays.image.shape, label=arrays.label, split=arrays.split)
 
 
-def _from_files(source: Source, files: Files, size: tuple[int, int] | None) -> Content:
-    _check_labels(files.label, len(files.classes), str(files.root))
-    sizes, grey = look(files.root, files.path)
-    if size is None and len(sizes) > 1:
-        (h, w), (h2, w2) = sorted(sizes)[0], sorted(sizes)[-1]
-        raise InputError(
-            f"The images in {files.root} differ in size (from {h}x{w} to {h2}x{w2}). "
-            "Give data.img_size the size to bring them to."
-        )
-    height, width = size or sizes.pop()
-    channels = source.in_chans or (1 if grey else 3)
-    shape = (len(files.path), channels, height, width)
+def _decoded(request: Request, files: Files) -> Content:
+    size, channels = request.size, request.source.in_chans
+    if size is None or channels is None:
+        sizes, grey = look(files.root, files.path)
+        channels = channels or (1 if grey else 3)
+        if size is None and len(sizes) > 1:
+            (h, w), (h2, w2) = min(sizes), max(sizes)
+            raise InputError(
+                f"The images in {files.root} differ in size (from {h}x{w} to {h2}x{w2}). "
+                "Give data.img_size the size to bring them to."
+            )
+        height, width = size or sizes.pop()
+    else:
+        height, width = size
     chunks = decode_all(files.root, files.path, in_chans=channels, size=(height, width), resize=size is not None)
     return Content(
-        chunks=_shown(chunks, len(files.path), source.name), shape=shape, label=files.label, split=files.split
+        chunks=_shown(chunks, len(files.path), request.source.name),
+        shape=(len(files.path), channels, height, width),
+        label=files.label,
+        split=files.split,
     )
 
 
@@ -138,8 +245,7 @@ def _shown(chunks: Iterator[np.ndarray], total: int, name: str) -> Iterator[np.n
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"Decoding {name}", total=total)
         for chunk in chunks:
             yield chunk

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 
@@ -83,3 +84,33 @@ def make_tree(tmp_path: Path, scans: tuple[np.ndarray, np.ndarray]) -> Callable[
         return root
 
     return make
+
+
+@pytest.fixture
+def svhn_root(tmp_path: Path, scans: tuple[np.ndarray, np.ndarray]) -> Path:
+    """SVHN's two MATLAB files, with 30 and 20 images; the digit 0 has label 10."""
+    root = tmp_path / "svhn"
+    root.mkdir()
+    for name, rows in (("train", slice(0, 30)), ("test", slice(30, 50))):
+        grey = np.stack([enlarged(image, 32) for image in scans[0][rows]])
+        image = np.stack([grey, 255 - grey, grey // 2], axis=-1).transpose(1, 2, 3, 0)  # (H, W, C, N)
+        label = np.where(scans[1][rows] == 0, 10, scans[1][rows])[:, None]
+        savemat(root / f"{name}_32x32.mat", {"X": image, "y": label})
+    return root
+
+
+@pytest.fixture
+def flowers_root(tmp_path: Path, scans: tuple[np.ndarray, np.ndarray]) -> Path:
+    """The folder flowers-102 with 204 training, 102 validation and 102 test images of different sizes."""
+    root = tmp_path / "flowers"
+    (root / "flowers-102" / "jpg").mkdir(parents=True)
+    ids = np.random.RandomState(0).permutation(408) + 1
+    label = np.empty(408, dtype=np.int64)
+    label[ids - 1] = np.arange(408) % 102 + 1
+    for i in range(1, 409):
+        scan = Image.fromarray(scans[0][i]).convert("RGB").resize((20 + i % 3, 24))
+        scan.save(root / "flowers-102" / "jpg" / f"image_{i:05d}.jpg")
+    savemat(root / "flowers-102" / "imagelabels.mat", {"labels": label[None]})
+    sets = {"trnid": ids[None, :204], "valid": ids[None, 204:306], "tstid": ids[None, 306:]}
+    savemat(root / "flowers-102" / "setid.mat", sets)
+    return root

@@ -85,7 +85,7 @@ def test_the_published_layouts_load(name: str, mnist_root: Path, cifar_root: Pat
 
 def test_splits_are_disjoint_stratified_and_drawn_by_seed() -> None:
     data = ImageDataModule(split_seed=3)
-    label = data.stored.pool.label
+    label = data.stored.label
     train, val, test = (set(data.index[split].tolist()) for split in ("train", "val", "test"))
     assert len(train) + len(val) + len(test) == len(train | val | test) == 1797
     assert len(val) == 144
@@ -103,7 +103,7 @@ def test_subsets_are_nested_and_share_the_validation_split() -> None:
     for smaller, larger in itertools.pairwise(parts):
         assert set(smaller.index["train"].tolist()) < set(larger.index["train"].tolist())
     few, more = (ImageDataModule(samples_per_class=n) for n in (5, 20))
-    label = whole.stored.pool.label
+    label = whole.stored.label
     assert torch.bincount(label[few.index["train"]]).tolist() == [5] * 10
     assert set(few.index["train"].tolist()) < set(more.index["train"].tolist()) < set(whole.index["train"].tolist())
     for part in (*parts, few, more):
@@ -112,7 +112,7 @@ def test_subsets_are_nested_and_share_the_validation_split() -> None:
 
 def test_a_batch_is_the_images_of_its_index() -> None:
     data = ImageDataModule(batch_size=32)
-    pool = data.stored.pool
+    pool = data.stored
     for batch in data.train_dataloader():
         assert torch.equal(batch.image, pool.image[batch.index])
         assert torch.equal(batch.label, pool.label[batch.index])
@@ -189,7 +189,7 @@ def test_no_validation_split_when_none_is_wanted(tmp_path: Path) -> None:
     assert model.seen["val"] == []
 
 
-# Several processes ----------------------------------------------------------------------------------------------------
+# Several processes ---------------------------------------------------------------------------------------------------
 
 PROGRAM = """
 import json, sys
@@ -229,7 +229,7 @@ def test_two_processes_see_the_global_batches_of_one(tmp_path: Path) -> None:
     assert sorted(flat(tested[0]) + flat(tested[1])) == ImageDataModule().index["test"].tolist()
 
 
-# Resume ---------------------------------------------------------------------------------------------------------------
+# Resume --------------------------------------------------------------------------------------------------------------
 
 
 class Stop(pl.Callback):
@@ -292,7 +292,7 @@ def test_fitting_on_with_the_same_trainer_begins_a_whole_epoch(tmp_path: Path) -
     assert len(next(iter(data.train_dataloader())).index) == 200
 
 
-# Bad input ------------------------------------------------------------------------------------------------------------
+# Bad input -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_bad_arguments_fail_at_construction(options: dict, message: str) -> None
         ),
         ({"val_fraction": 0.9999}, "val_fraction leaves no training images"),
         ({"train_split": "trainval"}, "train_split 'trainval' needs a data set that brings a validation split"),
-        ({"mean": [0.1, 0.2, 0.3]}, "mean needs one positive number for each of 1 channels; got (0.1, 0.2, 0.3)."),
-        ({"std": [0.0]}, "std needs one positive number for each of 1 channels; got (0.0,)."),
+        ({"mean": [0.1, 0.2, 0.3]}, "data.mean needs one positive number for each of 1 channels; got [0.1, 0.2, 0.3]."),
+        ({"std": [0.0]}, "data.std needs one positive number for each of 1 channels; got [0.0]."),
     ],
 )
 def test_what_does_not_fit_the_data_fails_in_prepare(options: dict, message: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, SVHN, FashionMNIST, Flowers102
 
 from cct_lightning.data import SOURCES, ImageDataModule
-from cct_lightning.data.readers import cifar10, digits, idx
+from cct_lightning.data.readers import cifar10, digits, flowers102, idx, svhn
 from cct_lightning.errors import InputError
 
 
@@ -48,7 +48,7 @@ def test_digits_are_scikit_learns_and_the_test_split_never_moves() -> None:
 
 
 def test_statistics_of_digits_are_measured() -> None:
-    pool = ImageDataModule(name="digits").stored.pool
+    pool = ImageDataModule(name="digits").stored
     train = pool.image[pool.split == 0].double() / 255
     assert SOURCES["digits"].mean == pytest.approx([train.mean().item()], abs=1e-4)
     assert SOURCES["digits"].std == pytest.approx([train.std().item()], abs=1e-4)
@@ -90,6 +90,54 @@ def test_cifar_batches_of_python_2_are_read(tmp_path: Path) -> None:
     assert data.label.tolist() == [3, 7] * 6
 
 
+def test_fashion_mnist_has_mnists_format_in_its_own_folder(mnist_root: Path) -> None:
+    (mnist_root / "MNIST").rename(mnist_root / "FashionMNIST")
+    data = ImageDataModule(name="fashion_mnist", root=str(mnist_root), batch_size=8)
+    data.prepare()
+    assert len(data.stored.label) == 300
+    assert data.classes == FashionMNIST.classes
+
+
+def test_svhn_agrees_with_torchvision(svhn_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SVHN, "_check_integrity", lambda self: True)  # small files have other md5 sums
+    data = svhn(svhn_root)
+    for split, name in ((0, "train"), (2, "test")):
+        theirs = SVHN(svhn_root, split=name)
+        assert (data.image[data.split == split] == theirs.data).all()
+        assert data.label[data.split == split].tolist() == theirs.labels.tolist()
+    assert 0 in data.label
+    assert 10 not in data.label
+
+
+def test_flowers_agree_with_torchvision(flowers_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flowers102, "_check_integrity", lambda self: True)
+    files = flowers102(flowers_root / "flowers-102")
+    for split, name in ((0, "train"), (1, "val"), (2, "test")):
+        theirs = Flowers102(flowers_root, split=name)
+        ours = [files.root / path for path in np.array(files.path)[files.split == split]]
+        assert ours == theirs._image_files
+        assert files.label[files.split == split].tolist() == theirs._labels
+    assert list(files.classes) == Flowers102.classes
+
+
+def test_flowers_train_on_train_or_trainval(flowers_root: Path) -> None:
+    def sizes(**options: object) -> dict[str, int]:
+        data = ImageDataModule(
+            name="flowers102",
+            root=str(flowers_root),
+            img_size=14,
+            batch_size=8,
+            **options,  # type: ignore[arg-type]
+        )
+        data.prepare()
+        assert data.stored.size == (16, 16)  # 8/7 of what the model sees
+        return {name: len(index) for name, index in data.index.items()}
+
+    assert sizes() == {"train": 204, "val": 102, "test": 102}
+    assert sizes(train_split="trainval") == {"train": 275, "val": 31, "test": 102}
+    assert sizes(train_split="trainval", val_fraction=0.0) == {"train": 306, "val": 0, "test": 102}
+
+
 class Evil:
     def __reduce__(self) -> tuple:
         return (os.system, ("touch never",))
@@ -114,6 +162,6 @@ def test_mnist_real(shared_data: Path, tmp_path: Path) -> None:
     data = ImageDataModule(name="mnist", root=str(tmp_path))
     data.prepare()
     assert {name: len(index) for name, index in data.index.items()} == {"train": 54000, "val": 6000, "test": 10000}
-    pool = data.stored.pool
+    pool = data.stored
     assert SOURCES["mnist"].mean == pytest.approx(pool.mean, abs=1e-4)
     assert SOURCES["mnist"].std == pytest.approx(pool.std, abs=1e-4)

@@ -1,0 +1,27 @@
+"""Checks of single arguments; each returns the value it was given, or raises one sentence."""
+
+from cct_lightning.errors import InputError
+
+
+def at_least(least: int, name: str, value: int) -> int:
+    """Return a whole number that is not too small."""
+    if value < least:
+        raise InputError(f"{name} must be at least {least}; got {value}.")
+    return value
+
+
+def seed32(name: str, value: int) -> int:
+    """Return a seed of 32 bits, which is what NumPy takes."""
+    if not 0 <= value < 2**32:
+        raise InputError(f"{name} is a whole number from 0 to 4294967295; got {value}.")
+    return value
+
+
+def height_width(name: str, value: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width; one number is both."""
+    if value is None:
+        return None
+    height, width = (value, value) if isinstance(value, int) else value
+    if min(height, width) < 1:
+        raise InputError(f"{name} must be at least 1 pixel; got {value}.")
+    return height, width
