@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
@@ -188,4 +189,4 @@ def _device(name: str) -> torch.device:
 
 
 def _progress() -> Progress:
-    return Progress(*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))

@@ -217,6 +217,12 @@ class Budget:
 def budget(arch: Arch) -> Budget:
     """Count tokens, parameters and multiply-accumulates of a variant by arithmetic, without building it.
 
+    The counts are those of the built module, to the unit. They agree with the published table with four exceptions.
+    Its MACs hold one operation more for each value that passes a ReLU of the tokenizer, which shows in the last digit
+    of CCT-7/3x2 (0.274G here, 0.275G there) and CCT-14/7x2 at 384 (15.01G, 15.02G). Its 3.168M parameters of CCT-6/3x1
+    are those of the sine variant (the learnable one has 3.234M), and its 22.36M of CCT-14/7x2 at 224 are cut off, not
+    rounded (22.367M).
+
     Args:
         arch: Tokenizer, position and pool must be among the built-in ones.
 

@@ -21,7 +21,8 @@ from cct_lightning.models.reference import from_published
 
 HPARAMS = "cct_lightning"  # where convert.py keeps the hyperparameters in formats that have no place for them
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts put the state dict
-_WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+# What DataParallel and torch.compile put before every name, in either order.
+_WRAPPERS = ("module.", "_orig_mod.", "module.")
 
 
 @dataclass(frozen=True)

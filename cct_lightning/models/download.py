@@ -14,7 +14,8 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from filelock import FileLock
-from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cct_lightning.errors import InputError, nearest
 
@@ -169,7 +170,8 @@ def _receive(url: str, part: Path, have: int) -> bool:
             have = 0  # the server sends it from the start
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        bar = Progress(*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+        bar = Progress(*columns, console=Console(stderr=True))
         with bar, part.open("ab" if have else "wb") as file:
             task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             while chunk := response.read1(_CHUNK):

@@ -1,30 +1,18 @@
 """The published architecture, checked against files that hold its names, shapes, logits and gradient norms."""
 
 import json
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from cct_lightning.models.factory import create_model
 from cct_lightning.models.reference import from_published, to_published
 
+State = Callable[[str], dict[str, torch.Tensor]]
+Images = Callable[[int, int], torch.Tensor]
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
-NORMS = ("pre_norm.weight", "norm1.weight", "norm.weight")
-
-
-def golden_weight(name: str, shape: list[int]) -> torch.Tensor:
-    """The rule by which the golden weights are rebuilt from a parameter's published name."""
-    x = np.random.RandomState(zlib.crc32(name.encode()) % 2**31).standard_normal(shape).astype(np.float32)
-    if name.endswith(NORMS):
-        x = 1 + 0.1 * x
-    elif "conv_layers" in name and name.endswith("weight"):
-        x = x * np.sqrt(2 / np.prod(shape[1:]))
-    else:
-        x = 0.1 * x
-    return torch.from_numpy(x.astype(np.float32))
 
 
 def test_six_cases() -> None:
@@ -32,7 +20,7 @@ def test_six_cases() -> None:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_golden(path: Path) -> None:
+def test_golden(path: Path, golden_state: State, golden_images: Images) -> None:
     golden = json.loads(path.read_text())
     case, shapes = golden["case"], golden["shapes"]
     model = create_model(path.stem)
@@ -40,13 +28,9 @@ def test_golden(path: Path) -> None:
     ours = to_published(model.state_dict())
     assert {name: list(value.shape) for name, value in ours.items()} == shapes
 
-    state = {name: golden_weight(name, shape) for name, shape in shapes.items()}
-    if case["pos"] == "sine":
-        state["classifier.positional_emb"] = ours["classifier.positional_emb"]
-    model.load_state_dict(from_published(state))
+    model.load_state_dict(from_published(golden_state(path.stem)))
     model.eval()
-    size = (2, case["channels"], case["img"], case["img"])
-    images = torch.from_numpy(np.random.RandomState(0).standard_normal(size).astype(np.float32))
+    images = golden_images(case["channels"], case["img"])
     logits = model(images)
     expected = torch.tensor(golden["logits"])
     assert (logits - expected).abs().max() / expected.abs().max() < 1e-4

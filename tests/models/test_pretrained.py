@@ -1,0 +1,182 @@
+"""Weights made to fit: the published format by the golden rule, loaded as it is and at other sizes."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cct_lightning.errors import InputError
+from cct_lightning.models.checkpoint import read_checkpoint
+from cct_lightning.models.factory import create_model, load_model
+from cct_lightning.models.position import resize_embedding, sine_table
+
+State = Callable[[str], dict[str, Tensor]]
+Images = Callable[[int, int], Tensor]
+SINE, LEARNABLE = "cct_7_3x1_32_sine_c100", "cct_2_3x2_32"
+
+
+def golden_logits(name: str) -> Tensor:
+    return torch.tensor(json.loads((Path(__file__).parents[1] / "golden" / f"{name}.json").read_text())["logits"])
+
+
+def close(ours: Tensor, expected: Tensor) -> None:
+    assert (ours - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+@pytest.fixture
+def pth(tmp_path: Path, golden_state: State) -> Callable[[str], Path]:
+    """From a model's name to a file in the published format."""
+
+    def save(name: str) -> Path:
+        path = tmp_path / f"{name}.pth"
+        torch.save(golden_state(name), path)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize("name", [LEARNABLE, SINE])
+@torch.no_grad()
+def test_as_published(name: str, pth: Callable[[str], Path], golden_images: Images) -> None:
+    expected = golden_logits(name)
+    close(create_model(name, pretrained=pth(name)).eval()(golden_images(3, 32)), expected)
+    model, stored = load_model(pth(name))  # nothing but the shapes tells which model it is
+    assert (model.arch.name, stored.hparams) == (name, {})
+    close(model(golden_images(3, 32)), expected)
+
+
+@torch.no_grad()
+def test_other_classes(pth: Callable[[str], Path], golden_images: Images, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        model = create_model(SINE, pretrained=pth(SINE), num_classes=7).eval()
+    assert "head re-initialized: 100 classes stored, 7 wanted" in caplog.text
+    assert model(golden_images(3, 32)).shape == (2, 7)
+    assert model.head.weight.std() < 0.05  # fresh, not the stored 0.1
+    stored = read_checkpoint(pth(SINE)).state
+    features = model.pool(model.forward_features(golden_images(3, 32)))
+    close(features @ stored["head.weight"].T + stored["head.bias"], golden_logits(SINE))
+
+
+def test_same_classes_say_nothing(pth: Callable[[str], Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        create_model(SINE, pretrained=pth(SINE))
+    assert caplog.text == ""
+
+
+@torch.no_grad()
+def test_other_channels(pth: Callable[[str], Path], golden_images: Images) -> None:
+    images = golden_images(3, 32)
+    six = create_model(LEARNABLE, pretrained=pth(LEARNABLE), in_chans=6).eval()
+    close(six(torch.cat([images, images], 1)), golden_logits(LEARNABLE))
+    grey = images[:, :1]
+    one = create_model(LEARNABLE, pretrained=pth(LEARNABLE), in_chans=1).eval()
+    three = create_model(LEARNABLE, pretrained=pth(LEARNABLE)).eval()
+    close(one(grey), three(grey.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("name", [LEARNABLE, f"{LEARNABLE}_sine", "vit_2_4_32", "vit_2_4_32_sine"])
+@pytest.mark.parametrize("img_size", [(64, 64), (48, 32)])
+@torch.no_grad()
+def test_other_image_size(name: str, img_size: tuple[int, int], pth: Callable[[str], Path]) -> None:
+    native = create_model(name, pretrained=pth(name)).eval()
+    resized = create_model(name, pretrained=pth(name), img_size=img_size).eval()
+    grid = resized.tokenizer.grid(img_size)
+    assert resized.position.embedding.shape[1] == grid[0] * grid[1] + resized.pool.num_prefix_tokens
+    images = torch.randn(2, 3, *img_size)
+    close(native(images), resized(images))  # a model resizes by itself what it meets
+    embedding = resized.position.embedding
+    if "sine" in name:
+        assert torch.equal(embedding, sine_table(embedding.shape[1], embedding.shape[2]))
+    else:
+        prefix = resized.pool.num_prefix_tokens
+        assert torch.equal(embedding[:, :prefix], native.position.embedding[:, :prefix])
+
+
+def test_bilinear_on_the_grid() -> None:
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(6.0), indexing="ij")
+    ramp = torch.stack([rows, columns], -1).reshape(1, 24, 2)
+    larger = resize_embedding(torch.cat([torch.full((1, 1, 2), 9.0), ramp], 1), (4, 6), (8, 12))
+    assert torch.equal(larger[:, 0], torch.full((1, 2), 9.0))
+    inside = larger[0, 1:].reshape(8, 12, 2)[1:-1, 1:-1]  # at the border it is clamped
+    torch.testing.assert_close(inside[..., 0], ((torch.arange(1.0, 7) + 0.5) / 2 - 0.5)[:, None].expand(6, 10))
+    torch.testing.assert_close(inside[..., 1], ((torch.arange(1.0, 11) + 0.5) / 2 - 0.5).expand(6, 10))
+
+
+@torch.no_grad()
+def test_the_embedding_in_the_file_decides(
+    pth: Callable[[str], Path], golden_images: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The trap of the published files: a learned table under a name that says sine.
+    name = f"{LEARNABLE}_sine"
+    model = create_model(name, pretrained=pth(LEARNABLE)).eval()
+    close(model(golden_images(3, 32)), golden_logits(LEARNABLE))
+    assert "learned position embedding" in caplog.text
+    assert model.position.embedding.requires_grad
+    larger = create_model(name, pretrained=pth(LEARNABLE), img_size=64).eval()
+    close(larger(golden_images(3, 64)), model(golden_images(3, 64)))
+
+
+@torch.no_grad()
+def test_non_square_source(tmp_path: Path, pth: Callable[[str], Path]) -> None:
+    wide = create_model(LEARNABLE, pretrained=pth(LEARNABLE), img_size=(32, 64)).eval()
+    hparams = {"arch": LEARNABLE, "img_size": [32, 64], "in_chans": 3, "num_classes": 10}
+    state = {f"net.{name}": value for name, value in wide.state_dict().items()}
+    path = tmp_path / "wide.ckpt"
+    torch.save({"pytorch-lightning_version": "2.6.1", "state_dict": state, "hyper_parameters": hparams}, path)
+    assert create_model(LEARNABLE, pretrained=path).arch.img_size == (32, 64)
+    images = torch.randn(2, 3, 48, 48)
+    close(create_model(LEARNABLE, pretrained=path, img_size=48).eval()(images), wide(images))
+
+
+@pytest.mark.parametrize("wrap", ["state_dict", "model", "module", "compiled"])
+@torch.no_grad()
+def test_wrapped_state_dicts(wrap: str, tmp_path: Path, golden_state: State, golden_images: Images) -> None:
+    state = golden_state(LEARNABLE)
+    if wrap in ("state_dict", "model"):
+        content: dict[str, object] = {wrap: state, "epoch": 3}
+    else:
+        prefix = {"module": "module.", "compiled": "_orig_mod.module."}[wrap]
+        content = {prefix + name: value for name, value in state.items()}
+    torch.save(content, tmp_path / "x.pth")
+    close(create_model(LEARNABLE, pretrained=tmp_path / "x.pth").eval()(golden_images(3, 32)), golden_logits(LEARNABLE))
+
+
+def test_what_does_not_fit_is_listed(tmp_path: Path, golden_state: State) -> None:
+    state = golden_state(LEARNABLE)
+    del state["classifier.norm.bias"]
+    state["classifier.extra"] = torch.zeros(2)
+    state["classifier.blocks.0.linear1.weight"] = torch.zeros(5, 128)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(InputError) as error:
+        create_model(LEARNABLE, pretrained=tmp_path / "x.pth")
+    message = str(error.value)
+    assert "missing encoder.norm.bias" in message
+    assert "surplus classifier.extra" in message
+    assert "misshapen encoder.blocks.0.mlp.fc1.weight (5x128 stored, 128x128 wanted)" in message
+    assert message.count("missing") == message.count("surplus") == message.count("misshapen") == 1
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "message"),
+    [
+        ("cifar10_30epochs", "Did you mean 'cifar10_300epochs'"),
+        ("nothing.pth", "does not exist"),
+        ("some/folder/x", "does not exist"),
+        (True, "no published weights"),
+    ],
+)
+def test_no_such_weights(pretrained: bool | str, message: str) -> None:
+    name = "cct_2_3x2" if pretrained is True else "cct_7_3x1"
+    with pytest.raises(InputError, match=message):
+        create_model(name, pretrained=pretrained)
+
+
+def test_not_told_which_model(tmp_path: Path) -> None:
+    torch.save(create_model("cct_3_3x1").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(InputError, match="does not tell which model"):
+        load_model(tmp_path / "x.pth")
+    assert load_model(tmp_path / "x.pth", arch="cct_3_3x1")[0].arch.depth == 3
