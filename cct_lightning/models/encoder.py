@@ -7,10 +7,23 @@ described in its checkpoints.
 Letters: B batch, N tokens, D embedding dimension, h heads, d = D/h.
 """
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cct_lightning.errors import InputError
+
+
+def _cpu_dropout(x: Tensor, p: float) -> Tensor:
+    # nn.functional.dropout on a CPU costs more than the rest of the attention around it. Here one draw of 64 bits
+    # decides over four elements, with p rounded down to a multiple of 1/65536, and the mask stays a number: operations
+    # on booleans are not vectorized.
+    dropped = int(p * 2**16)
+    if dropped == 0:
+        return x
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    keep = draws.view(torch.int16)[: x.numel()].ge_(dropped - 2**15)
+    return x * (2**16 / (2**16 - dropped)) * keep.view(x.shape).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -39,8 +52,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to (B, N, D)."""
         q, k, v = self.split(x)
-        x = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
-        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
+        drop = self.attn_drop if self.training else 0.0
+        if x.device.type == "cpu" and (drop > 0 or q.dtype != torch.float32):
+            x = _cpu_dropout((q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1), drop) @ v
+        else:
+            x = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B, h, N, d) -> (B, N, D)
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the attention weights (B, h, N, N) that `forward` uses without forming them; for analysis."""

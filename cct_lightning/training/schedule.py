@@ -5,6 +5,7 @@ smallest rate is timm's.
 """
 
 import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
