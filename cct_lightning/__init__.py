@@ -1,0 +1,56 @@
+"""Compact Transformers (ViT-Lite, CVT, CCT) for small image data sets, on PyTorch Lightning.
+
+    from cct_lightning import Classifier, ImageDataModule, create_model
+"""  # fmt: skip
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cct_lightning.data.augment import Augment
+    from cct_lightning.data.datamodule import ImageDataModule
+    from cct_lightning.data.dataset import Batch
+    from cct_lightning.errors import InputError
+    from cct_lightning.models.arch import parse_arch
+    from cct_lightning.models.compact import CompactTransformer
+    from cct_lightning.models.factory import create_model
+    from cct_lightning.training.module import Classifier
+    from cct_lightning.training.optim import Optim
+
+# Public name -> module. Imported at first use, so that `import cct_lightning` and `cct --help` need no torch.
+_MODULES = {
+    "Augment": "data.augment",
+    "Batch": "data.dataset",
+    "Classifier": "training.module",
+    "CompactTransformer": "models.compact",
+    "ImageDataModule": "data.datamodule",
+    "InputError": "errors",
+    "Optim": "training.optim",
+    "create_model": "models.factory",
+    "parse_arch": "models.arch",
+}
+_PACKAGES = ("analysis", "data", "experiments", "models", "tracking", "training")
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Classifier",
+    "CompactTransformer",
+    "ImageDataModule",
+    "InputError",
+    "Optim",
+    "create_model",
+    "parse_arch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES])

@@ -4,6 +4,7 @@
 """  # fmt: skip
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -21,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("classify image files with a checkpoint", "predict:predict"),
     "convert": ("convert weights between published, Lightning and safetensors files", "models.convert:convert"),
     "export": ("export a checkpoint to ONNX or torch.export", "models.export:export"),
+    "ablate": ("train a grid of runs on all GPUs or cores, resumably", "experiments.ablate:ablate"),
+    "compare": ("compare runs: mean and deviation over seeds, differences, tests", "experiments.compare:compare"),
+    "report": ("write one HTML page about runs, readable offline", "experiments.report:report"),
+    "dashboard": ("create a W&B workspace and report for an ablation", "experiments.dashboard:dashboard"),
     "models": ("list the published variants with tokens, parameters and MACs", "models.table:models_command"),
 }
 
@@ -54,6 +59,8 @@ def find_config(name: str) -> str:
     Raises:
         InputError: Neither.
     """
+    if not name:
+        raise InputError("--config needs a value: the name of a recipe, or a YAML file.")
     if Path(name).is_file():
         return name
     known = recipes()
@@ -64,15 +71,34 @@ def find_config(name: str) -> str:
     raise InputError(f"No recipe {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")
 
 
+def layers(name: str) -> list[str]:
+    """Return the paths of a recipe and of those it builds on (its key `base`), the base first.
+
+    Raises:
+        InputError: No such recipe, or recipes that build on each other in a circle.
+    """
+    paths = [find_config(name)]
+    while (base := _base(paths[0])) is not None:
+        paths.insert(0, find_config(base))
+        if paths[0] in paths[1:]:
+            raise InputError(f"The recipe {base!r} builds on itself: mend the key `base` of {paths[0]}.")
+    return paths
+
+
+def _base(path: str) -> str | None:
+    # Read as text: a malformed file is the parser's to complain about.
+    found = re.search(r"^base: *([^\s#]+)", Path(path).read_text(errors="replace"), re.MULTILINE)
+    return found[1] if found and found[1] not in ("null", "~") else None
+
+
 def expand_configs(args: Sequence[str]) -> list[str]:
-    """Replace the names of shipped recipes after `--config` or `-c` by their paths."""
-    expanded: list[str] = []
-    for i, word in enumerate(args):
+    """Replace each `--config NAME` by the paths of that recipe and of those it builds on."""
+    words, expanded = iter(args), list[str]()
+    for word in words:
         option, equals, value = word.partition("=")
-        if i and args[i - 1] in ("--config", "-c"):
-            expanded.append(find_config(word))
-        elif option in ("--config", "-c") and equals:
-            expanded.append(f"{option}={find_config(value)}")
+        if option in ("--config", "-c"):
+            value = value if equals else next(words, "")
+            expanded += [f"--config={path}" for path in layers(value)]
         else:
             expanded.append(word)
     return expanded

@@ -39,7 +39,7 @@ class OneSentence(ArgumentParser):
 def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
     """Parse arguments for a function and call it.
 
-    A parameter without a default is positional, a list of such takes one word or more; every other one is an option.
+    A parameter without a default is positional, every other one an option; a list takes one word or more.
 
     Args:
         function: Typed, with a docstring in Google style.
@@ -52,13 +52,29 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
     doc = docstring_parser.parse(function.__doc__ or "")
     help_of = {item.arg_name: item.description for item in doc.params}
     parser = OneSentence(prog=prog, description=doc.short_description, allow_abbrev=False)
-    many: list[str] = []
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if parameter.default is parameter.empty and get_origin(parameter.annotation) in (list, Sequence):
-            many.append(name)
+    parameters = inspect.signature(function, eval_str=True).parameters
+    many = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, Sequence)}
     parser.add_function_arguments(function, skip=set(many), as_positional=True)
-    for name in many:
-        item = get_args(inspect.signature(function, eval_str=True).parameters[name].annotation)[0]
-        parser.add_argument(name, type=item, nargs="+", help=help_of.get(name))
-    parsed = parser.instantiate_classes(parser.parse_args(list(args)))
+    for name, parameter in many.items():
+        item, text = get_args(parameter.annotation)[0], help_of.get(name)
+        if parameter.default is parameter.empty:
+            parser.add_argument(name, type=item, nargs="+", help=text)
+        else:
+            # Several words after the option, or the option several times.
+            parser.add_argument(f"--{name}", type=item, nargs="+", action="extend", default=[], help=text)
+    flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
+    parsed = parser.instantiate_classes(parser.parse_args(_spelled(args, flags)))
     return function(**parsed.as_dict())
+
+
+def _spelled(args: Sequence[str], flags: Sequence[str]) -> list[str]:
+    # --dry-run is --dry_run, and a flag alone is true.
+    words: list[str] = []
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = "--" + option[2:].replace("-", "_")
+            if option[2:] in flags and not equals and following.lower() not in ("true", "false"):
+                equals, value = "=", "true"
+        words.append(option + equals + value)
+    return words

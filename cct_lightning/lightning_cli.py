@@ -75,6 +75,7 @@ class CctCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and tracking, and link the model to the data."""
+        parser.add_argument("--base", type=str | None, default=None, help="Recipe that a configuration file builds on.")
         parser.add_argument(
             "--run_dir", type=str | None, default=None, help="Folder of the run; a fresh one under runs/ when null."
         )
@@ -148,7 +149,7 @@ class CctCLI(LightningCLI):
         """Return the resolved configuration as plain types, without what belongs to this one run folder."""
         parser = self._parser(self.subcommand)
         config = yaml.safe_load(parser.dump(self.config[str(self.subcommand)], skip_none=False, skip_validation=True))
-        return _tilde({**config, "run_dir": None, "resume": "auto"})
+        return _tilde({**config, "base": None, "run_dir": None, "resume": "auto"})
 
     def before_fit(self) -> None:
         """Find what is wrong with the data, then make the run folder."""
@@ -196,14 +197,14 @@ def run_name(model: Classifier, data: ImageDataModule) -> str:
     """Return data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
     # Dropout rates and the like are told from the configuration, not from the name.
     parts = [f"{key}={value}" for key, value in model.parts.items() if not key.endswith(("drop", "rate"))]
-    return "-".join([data.name, str(model.hparams["arch"]), *parts])
+    return "-".join([str(data.name), str(model.hparams["arch"]), *parts])
 
 
 def tags(model: Classifier, data: ImageDataModule) -> list[str]:
     """Return W&B's tags: data set, model and its parts."""
     arch = getattr(model.net, "arch", None)
     parts = [arch.tokenizer, arch.pool, f"position-{arch.position}"] if arch is not None else []
-    return [data.name, str(model.hparams["arch"]), *parts]
+    return [str(data.name), str(model.hparams["arch"]), *parts]
 
 
 def costs(model: Classifier) -> dict[str, Any]:

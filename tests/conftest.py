@@ -1,9 +1,19 @@
-"""Where the tests find real data sets that are too large for the repository."""
+"""What several tests share: the packed real data sets, a command line in this process, and one real run on digits."""
 
+import dataclasses
+import importlib.util
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+# No test reaches for the network, an account or a user's cache, whatever the machine it runs on.
+os.environ["WANDB_MODE"] = "offline"
+os.environ.pop("WANDB_API_KEY", None)
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +23,55 @@ def shared_data() -> Path:
     if not (folder / "unpack.py").exists():
         pytest.skip("the packed CIFAR-10 and MNIST are not on this machine (set CCT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def unpack(shared_data: Path) -> ModuleType:
+    """The module that unpacks the real data sets."""
+    spec = importlib.util.spec_from_file_location("unpack", shared_data / "unpack.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_cct(*args: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run `cct` as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "cct_lightning", *args]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+@dataclasses.dataclass
+class Finished:
+    """A run that ended well."""
+
+    folder: Path
+    output: str
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`cct fit --config digits`, the whole recipe, trained once for all tests that look at its traces."""
+    cwd = tmp_path_factory.mktemp("digits")
+    done = run_cct("fit", "--config", "digits", "--run_dir", "run", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return Finished(cwd / "run", done.stdout)
+
+
+@pytest.fixture
+def cct(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `cct` in this process; return exit code, stdout and stderr. For what ends before training starts."""
+    from cct_lightning.cli import main
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cct", *args])
+        capsys.readouterr()
+        try:
+            code = main()
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -6,7 +6,7 @@ Augmentation" (arXiv 1708.04896).
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cct_lightning.errors import InputError, nearest
@@ -127,20 +127,23 @@ def _is_range(pair: tuple[float, ...], most: float) -> bool:
     return len(pair) == 2 and 0 < pair[0] <= pair[1] <= most and pair[1] < math.inf
 
 
+_TIMM = AugmentPolicy(
+    resized_crop_scale=(0.8, 1.0),
+    resized_crop_interpolation="random",
+    hflip=0.5,
+    auto="randaugment",
+    interpolation="random",
+    magnitude=9,
+    magnitude_std=0.5,
+    fill="mean",
+)
+
 POLICIES: dict[str, AugmentPolicy] = {
     "none": AugmentPolicy(),
     "light": AugmentPolicy(crop_padding=0.125, hflip=0.5),
     "basic": AugmentPolicy(auto="autoaugment", auto_first=True, crop_padding=0.125, hflip=0.5),
-    "timm": AugmentPolicy(
-        resized_crop_scale=(0.8, 1.0),
-        resized_crop_interpolation="random",
-        hflip=0.5,
-        auto="randaugment",
-        interpolation="random",
-        magnitude=9,
-        magnitude_std=0.5,
-        fill="mean",
-    ),
+    "timm": _TIMM,
+    "timm_erasing": replace(_TIMM, erasing=0.25, erasing_mode="pixel"),
     "digits": AugmentPolicy(affine_degrees=10, affine_translate=0.1, affine_scale=(0.9, 1.1), interpolation="bilinear"),
 }
 
