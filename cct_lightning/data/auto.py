@@ -47,7 +47,7 @@ class AutoAugmenter:
         space = SPACES[name]
         self.choices = torch.tensor(sorted(space), device=device)
         # A table of the space's columns, one row per operation: base, span, sign, whole, bias (see `Range`).
-        rows = torch.zeros(len(Op), 5, dtype=torch.float64)
+        rows = torch.zeros(Op.COUNT, 5, dtype=torch.float64)
         for op, it in space.items():
             span = it.span * (size[0] if op == Op.TRANSLATE_Y else size[1]) if it.per_side else it.span
             rows[op] = torch.tensor((it.base, span, it.signed, it.whole is not None, it.whole or 0.0))

@@ -29,7 +29,7 @@ class Range(NamedTuple):
 
 def _space(
     *, enhance: Range, posterize: Range, solarize: Range, degrees: float, shear: float, translate: Range
-) -> dict[Op, Range]:
+) -> dict[int, Range]:
     blends = (Op.BRIGHTNESS, Op.CONTRAST, Op.COLOR, Op.SHARPNESS)
     return {
         Op.AUTOCONTRAST: Range(),
@@ -48,7 +48,7 @@ def _space(
 _TIMM_MORE = {Op.INVERT: Range(), Op.SOLARIZE_ADD: Range(span=110, whole=0.0)}
 _TIMM_TRANSLATE = Range(span=0.45, signed=True, per_side=True)
 
-SPACES: dict[str, dict[Op, Range]] = {
+SPACES: dict[str, dict[int, Range]] = {
     "randaugment_increasing": {
         **_space(
             enhance=Range(base=1, span=0.9, signed=True),
@@ -95,7 +95,7 @@ SPACES: dict[str, dict[Op, Range]] = {
     },
 }
 
-Step = tuple[Op, float, int]  # operation, probability, level 0 to 9
+Step = tuple[int, float, int]  # operation, probability, level 0 to 9
 SubPolicy = tuple[Step, Step]
 
 # Level 0 where the operation takes no argument.

@@ -9,7 +9,6 @@ Letters: B images, C channels, H rows, W columns.
 """
 
 from collections.abc import Callable
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -18,8 +17,8 @@ from cct_lightning.data import geometric, point_ops
 from cct_lightning.data.pixels import select
 
 
-class Op(IntEnum):
-    """An operation, with the meaning of its argument."""
+class Op:
+    """The operations' numbers, with the meaning of their arguments; plain integers, which torch.compile compares."""
 
     IDENTITY = 0
     AUTOCONTRAST = 1
@@ -37,6 +36,7 @@ class Op(IntEnum):
     TRANSLATE_X = 13  # pixels to the left
     SHEAR_Y = 14  # rows per column
     TRANSLATE_Y = 15  # pixels up
+    COUNT = 16
 
 
 # Images, operation (B,), argument (B,), cubic (B,) -> images.
@@ -51,7 +51,7 @@ def _point(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
     return lambda images, op, argument, cubic: function(images, argument)
 
 
-def _functions(fill: Tensor, interpolation: str) -> list[tuple[Op, Function]]:
+def _functions(fill: Tensor, interpolation: str) -> list[tuple[int, Function]]:
     """Functions in the order of `Op`, each with the first operation it serves; it serves up to the next one's."""
 
     def rotate(images: Tensor, op: Tensor, degrees: Tensor, cubic: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Ten
         uint8, shape (B, C, H, W).
     """
     functions = _functions(fill, interpolation)
-    ends = [first for first, _ in functions[1:]] + [len(Op)]
+    ends = [first for first, _ in functions[1:]] + [Op.COUNT]
     if torch.compiler.is_compiling() or images.device.type != "cpu":
         for (first, function), end in zip(functions, ends, strict=True):
             drew = ((op >= first) & (op < end))[:, None, None, None]

@@ -73,10 +73,10 @@ def autocontrast(images: Tensor) -> Tensor:
     """Stretch every channel to the full range; a flat channel stays."""
     low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
     flat = low == high
-    scale = torch.where(flat, 1.0, 255 / (high - low))
+    stretched = (images - torch.where(flat, 0.0, low)) * 255 / torch.where(flat, 255.0, high - low)
     # Pillow truncates. What is not whole lies at least 1/255 above the whole number below it, so that this small
-    # addition keeps float32 from falling below a whole number and changes nothing else.
-    return to_uint8((images - torch.where(flat, 0.0, low)) * scale + 2.0**-10)
+    # addition keeps an inexact division from falling below a whole number and changes nothing else.
+    return to_uint8(stretched + 2.0**-10)
 
 
 def equalize(images: Tensor) -> Tensor:
