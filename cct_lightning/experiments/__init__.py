@@ -1,0 +1,1 @@
+"""Experiments: grids of runs, their comparison, their report."""

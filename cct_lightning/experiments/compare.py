@@ -1,0 +1,61 @@
+"""`cct compare`: mean and deviation over seeds of each variant, and its difference to a baseline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from cct_lightning.errors import InputError
+from cct_lightning.experiments.runs import read_runs
+from cct_lightning.experiments.tables import to_csv, to_latex, to_markdown, to_terminal
+from cct_lightning.experiments.variants import compare_runs
+from cct_lightning.tracking.run_dir import write_atomically
+
+
+def compare(
+    runs: Sequence[str],
+    *,
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    baseline: str | None = None,
+    format: Literal["terminal", "markdown", "csv", "latex"] = "terminal",
+    out: str | None = None,
+    wandb: bool = False,
+    group: str | None = None,
+) -> None:
+    """Compare runs: mean ± standard deviation over seeds of each variant, and its difference to the baseline.
+
+    Args:
+        runs: Run folders, or folders with run folders below; with --wandb, projects: ENTITY/PROJECT.
+        by: Options that make a variant, such as model.pool; all that differ when left out.
+        metric: What to compare, such as test/loss; test/acc where there is one.
+        baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
+        format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs.
+        out: File to write to instead of the terminal.
+        wandb: Read the runs of W&B projects instead of folders.
+        group: Only the runs of this group (ablation) of the W&B projects.
+
+    Raises:
+        InputError: No runs, or an option, metric or baseline that none of them has.
+    """
+    if group is not None and not wandb:
+        raise InputError("--group picks runs of a W&B project: give --wandb too, or the folder of the ablation alone.")
+    if wandb:
+        from cct_lightning.experiments.wandb_runs import fetch_runs
+
+        found = [run for project in runs for run in fetch_runs(project, group=group)]
+    else:
+        found = read_runs(runs)
+    comparison = compare_runs(found, by=by, metric=metric, baseline=baseline)
+    if format == "terminal" and out is None:
+        to_terminal(comparison, Console())
+        return
+    text = {"markdown": to_markdown, "terminal": to_markdown, "csv": to_csv, "latex": to_latex}[format](comparison)
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        write_atomically(Path(out), text)
+    except OSError as error:
+        raise InputError(f"Cannot write {out}: {error.strerror}.") from error

@@ -1,0 +1,54 @@
+"""A lock on a folder that lives as long as the processes that hold it, however they end."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+from cct_lightning.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+def take_lock(folder: Path) -> IO[str] | None:
+    """Lock a folder.
+
+    Args:
+        folder: An existing folder.
+
+    Returns:
+        The open lock file, or None when another process holds the lock. A child process that inherits the file
+        (`pass_fds`) holds the lock, too: it is free once the last of them has closed it or died.
+
+    Raises:
+        InputError: This system has no such locks.
+    """
+    if fcntl is None:
+        raise InputError("`cct ablate` needs Linux or macOS: on Windows use WSL, or `wandb sweep` and `wandb agent`.")
+    file = (folder / LOCK).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    file.seek(0)
+    file.truncate()
+    file.write(f"{os.getpid()} {os.uname().nodename}\n")
+    file.flush()
+    return file
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process holds the lock of a folder."""
+    if fcntl is None or not (folder / LOCK).exists():
+        return False
+    with (folder / LOCK).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
