@@ -111,15 +111,15 @@ class MuonAdamW(Optimizer):
 
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p, update in zip(params, updates, strict=True):
-            matrix, target = update.flatten(1), p.flatten(1)
-            wide = matrix.shape[0] <= matrix.shape[1]
-            matrix, target = (matrix, target) if wide else (matrix.mT, target.mT)
-            shapes[(matrix.shape[0], matrix.shape[1])].append((matrix, target))
+            matrix = update.flatten(1)
+            matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
+            shapes[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
         for (_, columns), members in shapes.items():
             scale = 0.2 * math.sqrt(columns)  # the root mean square of AdamW's updates
-            stacked = orthogonalize(torch.stack([matrix for matrix, _ in members]))
-            for (_, target), update in zip(members, stacked.unbind(0), strict=True):
-                target.add_(update, alpha=-group["lr"] * scale)
+            stacked = orthogonalize(torch.stack([matrix for _, matrix in members]))  # (K, R, C)
+            for (p, _), matrix in zip(members, stacked.unbind(0), strict=True):
+                matrix = matrix if p.shape[0] == matrix.shape[0] else matrix.mT
+                p.add_(matrix.reshape(p.shape), alpha=-group["lr"] * scale)
 
     def _adamw(self, params: list[Tensor], group: dict[str, Any]) -> None:
         for p in params:
