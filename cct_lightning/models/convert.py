@@ -8,7 +8,7 @@ other formats.
 import json
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def written(path: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"Cannot write {path} ({error.strerror or error}): choose another folder.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _describe(stored: Stored, arch: str | None) -> tuple[str, dict[str, Any]]:

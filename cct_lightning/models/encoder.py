@@ -21,7 +21,8 @@ def _cpu_dropout(x: Tensor, p: float) -> Tensor:
     dropped = int(p * 2**16)
     if dropped == 0:
         return x
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    # Not `random_`, which would be 15% faster but neither compiles nor vmaps.
+    draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 4),), dtype=torch.int64, device=x.device)
     keep = draws.view(torch.int16)[: x.numel()].ge_(dropped - 2**15)
     return x * (2**16 / (2**16 - dropped)) * keep.view(x.shape).to(x.dtype)
 

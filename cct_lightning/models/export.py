@@ -61,7 +61,7 @@ def export(
     if format == "onnx":
         _require_onnx()
     with written(out, overwrite=overwrite) as part:
-        model, stored = load_model(ckpt, arch=arch)
+        model, stored = load_model(ckpt, arch=arch, img_size=img_size)
         about = metadata(model, stored, img_size)
         # Of two images: a batch of one would be taken for a constant.
         images = torch.zeros(2, about["in_chans"], *about["img_size"])

@@ -161,9 +161,9 @@ def _create(
     parts: Parts,
 ) -> nn.Module:
     if stored is not None:
-        img_size = img_size or stored.hparams.get("img_size")
-        in_chans = in_chans or stored_channels(stored)
-        num_classes = num_classes or stored_classes(stored)
+        img_size = stored.hparams.get("img_size") if img_size is None else img_size
+        in_chans = stored_channels(stored) if in_chans is None else in_chans
+        num_classes = stored_classes(stored) if num_classes is None else num_classes
     if name not in BASELINES and "." not in name:
         arch = resolve_arch(name, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
         model: nn.Module = CompactTransformer(_with_stored_position(arch, stored))
@@ -198,12 +198,15 @@ def _with_stored_position(arch: Arch, stored: Stored | None) -> Arch:
     return dataclasses.replace(arch, position="learnable")
 
 
-def load_model(path: Path, *, arch: str | None = None) -> tuple[nn.Module, Stored]:
+def load_model(
+    path: Path, *, arch: str | None = None, img_size: tuple[int, int] | None = None
+) -> tuple[nn.Module, Stored]:
     """Build the model that a checkpoint holds, with its weights, in evaluation mode.
 
     Args:
         path: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
         arch: The model's name, where the checkpoint does not tell (weights alone, of a model that is not published).
+        img_size: (H, W) in pixels; None: the checkpoint's.
 
     Returns:
         The model, and what stood in the file: classes, mean and std are in its `hparams`.
@@ -212,15 +215,16 @@ def load_model(path: Path, *, arch: str | None = None) -> tuple[nn.Module, Store
         InputError: The file is no such checkpoint, or nothing tells which model it holds.
     """
     stored = read_checkpoint(path)
-    return model_of(stored, arch)[1].eval(), stored
+    return model_of(stored, arch, img_size)[1].eval(), stored
 
 
-def model_of(stored: Stored, arch: str | None = None) -> tuple[str, nn.Module]:
+def model_of(stored: Stored, arch: str | None = None, img_size: tuple[int, int] | None = None) -> tuple[str, nn.Module]:
     """Build the model that weights belong to; see `load_model`.
 
     Args:
         stored: What `read_checkpoint` gave.
         arch: The model's name, where the checkpoint does not tell.
+        img_size: (H, W) in pixels; None: the checkpoint's.
 
     Returns:
         The model's name and the model, with its weights.
@@ -228,4 +232,4 @@ def model_of(stored: Stored, arch: str | None = None) -> tuple[str, nn.Module]:
     name = arch or stored.hparams.get("arch") or infer_arch(stored)
     told = stored.hparams if stored.hparams.get("arch") == name else {}
     parts = {key: value for key, value in {**told, **told.get("parts", {})}.items() if key in Parts.__annotations__}
-    return name, _create(name, stored, None, None, None, cast(Parts, parts))
+    return name, _create(name, stored, img_size, None, None, cast(Parts, parts))

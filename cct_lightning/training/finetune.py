@@ -16,12 +16,11 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.pretrained import head_of
 
-# One row for each kind of baseline: what belongs to layer 0, and the blocks in the order in which they are passed.
-_STEM = re.compile(r"(conv1|bn1|conv_proj|class_token|encoder\.pos_embedding|patch_embed|cls_token|pos_embed)\b")
+# The blocks of the baselines, which stand in the order in which they are passed.
 _BLOCKS = (
     re.compile(r"encoder\.layers\.encoder_layer_\d+"),  # torchvision's ViT
     re.compile(r"layer\d+\.\d+"),  # ResNets: layer1.0, layer1.1, layer2.0, ...
-    re.compile(r"features\.\d+"),  # MobileNetV2: the stem is features.0, which counts as the first block
+    re.compile(r"features\.\d+"),  # MobileNetV2: features.0 is the stem
     re.compile(r"blocks\.\d+"),  # timm's ViT
 )
 
@@ -84,15 +83,15 @@ def layers(net: nn.Module) -> dict[str, int]:
     if isinstance(net, CompactTransformer):
         return {name: layer_of(name, net.arch.depth) for name in names}
     for pattern in _BLOCKS:
-        # In the order of registration, which is that of the forward pass in all of these.
-        blocks = list(dict.fromkeys(found[0] for name in names if (found := pattern.match(name))))
-        if blocks:
-            first = 0 if pattern.pattern.startswith("features") else 1
-            number = {block: first + i for i, block in enumerate(blocks)}
-            last = max(number.values()) + 1
+        blocks = [found[0] if (found := pattern.match(name)) else None for name in names]
+        if any(blocks):
+            # What is registered before the blocks is the stem, what comes after them the end.
+            first = 0 if "features" in pattern.pattern else 1
+            order = {block: first + i for i, block in enumerate(dict.fromkeys(filter(None, blocks)))}
+            begin = next(i for i, block in enumerate(blocks) if block)
             return {
-                name: number[found[0]] if (found := pattern.match(name)) else 0 if _STEM.match(name) else last
-                for name in names
+                name: order[block] if block else 0 if i < begin else max(order.values()) + 1
+                for i, (name, block) in enumerate(zip(names, blocks, strict=True))
             }
     raise InputError(
         f"layer_decay needs to know the order of the layers of {type(net).__name__}: give it a method "

@@ -36,15 +36,15 @@ def test_one_graph_for_every_batch_size(name: str, training: bool) -> None:
 
 
 def test_without_marking_the_second_size_is_the_last_compilation() -> None:
-    compiled = torch.compile(create_model("cct_2_3x2").eval(), backend="eager", fullgraph=True)
-    for batch in (16, 17, 24, 33, 48):
+    compiled = torch.compile(create_model("cct_2_3x2", depth=1).eval(), backend="eager", fullgraph=True)
+    for batch in (16, 17, 24, 33):
         compiled(torch.randn(batch, 3, 32, 32))
     assert counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.parametrize("name", ["cct_2_3x2", "vit_2_4"])
 def test_gradients_of_the_compiled_model(name: str) -> None:
-    model = create_model(name).eval()
+    model = create_model(name, depth=1).eval()
     images = torch.randn(4, 3, 32, 32)
     model(images).square().sum().backward()
     expected = {key: p.grad.clone() for key, p in model.named_parameters()}
@@ -67,7 +67,7 @@ def test_export_with_a_free_batch(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_gradients_per_sample(name: str) -> None:
-    model = create_model(name).eval()
+    model = create_model(name, depth=1).eval()
     weights, images, labels = dict(model.named_parameters()), torch.randn(3, 3, 32, 32), torch.tensor([1, 5, 9])
 
     def loss(weights: dict[str, torch.Tensor], image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -77,6 +77,19 @@ def test_gradients_per_sample(name: str) -> None:
     nn.functional.cross_entropy(model(images), labels).backward()
     for key, value in weights.items():
         torch.testing.assert_close(found[key].mean(0), value.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_per_sample_in_training() -> None:
+    # Without stochastic depth, whose draws (torchvision's) do not vmap.
+    model = create_model("cct_2_3x2", drop_path_rate=0.0, attn_drop=0.5)
+    image = torch.randn(3, 32, 32).expand(4, -1, -1, -1)
+
+    def total(weights: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, weights, (image[None],)).square().sum()
+
+    weights = dict(model.named_parameters())
+    found = vmap(grad(total), (None, 0), randomness="different")(weights, image)["head.weight"]
+    assert not torch.allclose(found[0], found[1])  # each sample has dropout of its own
 
 
 @pytest.mark.parametrize("name", NAMES)
