@@ -111,7 +111,7 @@ class CctCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         self.dry = bool(config.fast_dev_run)
         if self.subcommand != "fit" or self.dry:
-            return super().instantiate_trainer(logger=False, **kwargs)
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
         options: Namespace = self.config_init["fit"]
         self.run_dir = choose_run_dir(options.run_dir, run_name(self.model, self.datamodule))
         check_writable(self.run_dir)
@@ -298,7 +298,7 @@ def with_checkpoint_options(args: list[str]) -> list[str]:
     """
     command, *rest = args
     options: dict[str, str | None] = {"--ckpt_path": None, "--run_dir": None}
-    for word, value in zip(rest, [*rest[1:], ""], strict=True):
+    for word, value in zip(rest, [*rest[1:], ""], strict=False):
         option, equals, inline = word.partition("=")
         if option in options:
             options[option] = inline if equals else value
@@ -314,8 +314,12 @@ def with_checkpoint_options(args: list[str]) -> list[str]:
         if {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in rest}:
             return args
         raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
-    config = read_checkpoint(Path(path)).get("config", {})
+    checkpoint = read_checkpoint(Path(path))
+    config = checkpoint.get("config", {})
     kept = {key: config[key] for key in ("model", "data", "seed_everything") if key in config}
+    # The weights are in the checkpoint, and with them the position embedding that they hold.
+    if kept.get("model", {}).pop("pretrained", None) and "position" in checkpoint["hyper_parameters"]:
+        kept["model"]["position"] = checkpoint["hyper_parameters"]["position"]
     return [command, f"--config={yaml.safe_dump(kept)}", *rest]
 
 

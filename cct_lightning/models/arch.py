@@ -166,7 +166,7 @@ def conv_grids(img_size: tuple[int, int], *, kernel_size: int, conv_blocks: int)
         Two sizes a block; the last one is the token grid (h, w).
 
     Raises:
-        InputError: The blocks shrink the image to nothing.
+        InputError: The blocks shrink the image to a single token.
     """
     stride, padding = conv_geometry(kernel_size)
     sizes, size = [], img_size
@@ -174,11 +174,12 @@ def conv_grids(img_size: tuple[int, int], *, kernel_size: int, conv_blocks: int)
         conv = tuple((n + 2 * padding - kernel_size) // stride + 1 for n in size)
         size = ((conv[0] - 1) // 2 + 1, (conv[1] - 1) // 2 + 1)
         sizes += [(conv[0], conv[1]), size]
-        if min(*conv, *size) < 1:
-            raise InputError(
-                f"{conv_blocks} convolution blocks of kernel {kernel_size} shrink {img_size[0]}x{img_size[1]} pixels "
-                "to nothing: use fewer blocks, a smaller kernel or larger images (--data.img_size)."
-            )
+    if sizes[-1] == (1, 1):
+        raise InputError(
+            f"{conv_blocks} convolution blocks of kernel {kernel_size} shrink {img_size[0]}x{img_size[1]} pixels to "
+            "a single token, which leaves nothing to attend to: use fewer blocks, a smaller kernel or larger images "
+            "(--data.img_size)."
+        )
     return sizes
 
 

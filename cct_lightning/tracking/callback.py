@@ -94,6 +94,12 @@ class RunRecord(Callback):
                 values[f"best_{callback.monitor}"] = float(callback.best_model_score)
         self._update(trainer, **values)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the configuration into every checkpoint, for `cct test` wherever the file is carried."""
+        checkpoint["config"] = self.config
+
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the test metrics."""
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}

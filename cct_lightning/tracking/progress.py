@@ -10,11 +10,13 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.console import Console
 
 # Lightning says these on every start; none asks the user for anything.
-_CHATTER = ("TPU available", "💡 Tip", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
+_CHATTER = ("Seed set to", "TPU available", "💡 Tip", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*does not have many workers.*",
+    r".*when using `ckpt_path`, callbacks used to create the checkpoint.*",
+    r".*smaller than the logging interval.*",
 )
 
 

@@ -18,7 +18,9 @@ from typing_extensions import Unpack
 
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import Parts, create_model
+from cct_lightning.training.finetune import FineTune, FreezeBackbone
 from cct_lightning.training.optim import Optim, build_optimizer
 from cct_lightning.training.schedule import build_schedule
 
@@ -32,6 +34,8 @@ class Classifier(pl.LightningModule):
     Args:
         arch: Name of the model: `cct_LAYERS_KERNELxBLOCKS`, `cvt_LAYERS_PATCH` or `vit_LAYERS_PATCH`; `cct models`
             lists the published ones.
+        pretrained: Weights to start from: true for the published ones of that name, the path of a checkpoint of
+            `cct fit`, of a published `.pth` or of a `.safetensors` file, or a tag such as `cifar10_300epochs`.
         img_size: (H, W) of the images in pixels. The data decides it on the command line.
         in_chans: Channels of the images. The data decides it on the command line.
         num_classes: Classes K. The data decides it on the command line.
@@ -40,6 +44,7 @@ class Classifier(pl.LightningModule):
         std: Standard deviation of each channel; kept in checkpoints.
         label_smoothing: Share of the target that is spread over all classes, in training.
         optim: Optimizer and schedule.
+        finetune: How the learning rate differs within a model that starts from trained weights.
         compile: Compile the network with torch.compile: faster on GPUs after a minute of compilation.
         **parts: Parts that differ from those of the name.
 
@@ -51,6 +56,7 @@ class Classifier(pl.LightningModule):
         self,
         *,
         arch: str = "cct_7_3x1",
+        pretrained: bool | str | None = None,
         img_size: tuple[int, int] = (32, 32),
         in_chans: int = 3,
         num_classes: int = 10,
@@ -59,18 +65,24 @@ class Classifier(pl.LightningModule):
         std: Sequence[float] | None = None,
         label_smoothing: float = 0.1,
         optim: Optim = Optim(),  # noqa: B008 - frozen
+        finetune: FineTune = FineTune(),  # noqa: B008 - frozen
         compile: bool = False,
         **parts: Unpack[Parts],
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
-        # A checkpoint holds the optimizer's options as a plain dict, so that it loads with weights_only=True.
+        # A checkpoint holds these as plain dicts, so that it loads with weights_only=True.
         self.optim = Optim(**optim) if isinstance(optim, dict) else optim
+        self.finetune = FineTune(**finetune) if isinstance(finetune, dict) else finetune
         self.label_smoothing, self.compile_net = label_smoothing, compile
         self.parts = {key: value for key, value in parts.items() if value is not None}
         self.classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
-        self.net = create_model(arch, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
+        self.net = create_model(
+            arch, pretrained=pretrained, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts
+        )
+        if pretrained and isinstance(self.net, CompactTransformer):
+            self.parts["position"] = self.net.arch.position  # what the weights hold, whatever the name says
         self.save_hyperparameters(
             {
                 "arch": arch,
@@ -82,6 +94,7 @@ class Classifier(pl.LightningModule):
                 "std": list(std) if std is not None else None,
                 "label_smoothing": label_smoothing,
                 "optim": dataclasses.asdict(self.optim),
+                "finetune": dataclasses.asdict(self.finetune),
                 "compile": compile,
                 **self.parts,
             },
@@ -157,9 +170,15 @@ class Classifier(pl.LightningModule):
         steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
         if math.isinf(steps) or not epochs or epochs < 0:
             raise InputError("A schedule needs the length of the run: give --trainer.max_epochs.")
-        optimizer = build_optimizer(self.net, self.optim, global_batch_size=self.global_batch_size)
+        optimizer = build_optimizer(
+            self.net, self.optim, global_batch_size=self.global_batch_size, finetune=self.finetune
+        )
         schedule = build_schedule(optimizer, self.optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Freeze the backbone where `finetune` says so."""
+        return [FreezeBackbone()] if self.finetune.freeze_backbone else []
 
     @property
     def global_batch_size(self) -> int:

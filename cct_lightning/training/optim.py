@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from cct_lightning.errors import InputError
+from cct_lightning.training.finetune import FineTune, with_layer_rates
 from cct_lightning.training.muon import MuonAdamW
 
 
@@ -171,40 +172,47 @@ def muon_names(net: nn.Module) -> set[str]:
     }
 
 
-def build_optimizer(net: nn.Module, optim: Optim, *, global_batch_size: int) -> torch.optim.Optimizer:
+def build_optimizer(
+    net: nn.Module, optim: Optim, *, global_batch_size: int, finetune: FineTune | None = None
+) -> torch.optim.Optimizer:
     """Build the one optimizer of a run.
 
     Args:
         net: What to train.
         optim: The options.
         global_batch_size: Samples of one optimizer step, over all devices and accumulated batches.
+        finetune: How the rate differs within the net; None: nowhere.
 
     Returns:
         AdamW, or `MuonAdamW`; its groups carry `name` and `param_names`.
 
     Raises:
-        InputError: Nothing to train, or no matrix for Muon.
+        InputError: Nothing to train, no matrix for Muon, or a net whose layers have no known order.
     """
     optim = optim.scaled(global_batch_size)
     groups = parameter_groups(net, weight_decay=optim.weight_decay)
-    if optim.optimizer == "adamw":
-        # The fused kernel exists on every device type that the Trainer drives here, CPU included.
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True
-        )
+    if optim.optimizer == "muon":
+        groups = _with_muon(groups, net, optim)
+    if finetune is not None:
+        groups = with_layer_rates(groups, net, lr=optim.lr, finetune=finetune)
+    options: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps}
+    if optim.optimizer == "muon":
+        optimizer: torch.optim.Optimizer = MuonAdamW(groups, momentum=optim.muon_momentum, **options)
     else:
-        names = muon_names(net)
-        matrices = [(name, p) for group in groups for name, p in group["params"] if name in names]
-        if not matrices:
-            raise InputError("Muon trains hidden matrices and this model has none: use --model.optim.optimizer adamw.")
-        for group in groups:
-            group["params"] = [(name, p) for name, p in group["params"] if name not in names]
-        groups = [group for group in groups if group["params"]]
-        muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True}
-        muon["lr"] = optim.lr if optim.muon_lr is None else optim.muon_lr
-        optimizer = MuonAdamW(
-            [muon, *groups], lr=optim.lr, betas=optim.betas, eps=optim.eps, momentum=optim.muon_momentum
-        )
+        # The fused kernel exists on every device type that the Trainer drives here, CPU included.
+        optimizer = torch.optim.AdamW(groups, fused=True, **options)
     # Lightning refuses to clip under float16 where the optimizer unscales by itself, as fused AdamW offers to do.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
+
+
+def _with_muon(groups: list[dict[str, Any]], net: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+    names = muon_names(net)
+    matrices = [(name, p) for group in groups for name, p in group["params"] if name in names]
+    if not matrices:
+        raise InputError("Muon trains hidden matrices and this model has none: use --model.optim.optimizer adamw.")
+    for group in groups:
+        group["params"] = [(name, p) for name, p in group["params"] if name not in names]
+    muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True}
+    muon["lr"] = optim.lr if optim.muon_lr is None else optim.muon_lr
+    return [muon, *(group for group in groups if group["params"])]

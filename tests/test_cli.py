@@ -1,0 +1,195 @@
+"""The command line: help that answers at once, recipes by name, and bad input in one sentence before anything starts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cct_lightning.cli import COMMANDS, expand_configs, layers, recipes
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import PUBLISHED
+
+Cct = Callable[..., tuple[int, str, str]]
+
+LIGHT = """
+import sys
+from cct_lightning.cli import main
+sys.argv = ["cct", *sys.argv[1:]]
+code = main()
+heavy = [m for m in ("torch", "pytorch_lightning", "wandb", "numpy", "pandas") if m in sys.modules]
+print("HEAVY", heavy)
+"""
+
+
+@pytest.mark.parametrize("args", [["--help"], [], ["models"], ["--version"]])
+def test_light_commands_import_nothing_heavy(args: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT, *args], capture_output=True, text=True)
+    assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
+
+
+def test_help_names_every_command_and_recipe(cct: Cct) -> None:
+    code, out, _ = cct("--help")
+    assert code == 0
+    for word in [*COMMANDS, *recipes()]:
+        assert f"  {word} " in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_models_lists_the_published_variants(cct: Cct) -> None:
+    code, out, _ = cct("models", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)] == list(PUBLISHED)
+    code, out, _ = cct("models")
+    assert all(name in out for name in PUBLISHED)
+
+
+def test_models_takes_any_name_of_the_grammar(cct: Cct) -> None:
+    code, out, _ = cct("models", "cct_3_5x2_64_sine", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["tokens"] == 256
+    code, _, err = cct("models", "cct_7_3x")
+    assert code == 2
+    assert "Did you mean 'cct_7_3x" in err
+
+
+def test_fit_help_documents_options_from_signatures(cct: Cct) -> None:
+    code, out, _ = cct("fit", "--help")
+    assert code == 0
+    words = " ".join(out.split())
+    for option in ("--model.arch", "--model.pool", "--model.optim.lr", "--data.name", "--tracking.mode", "--run_dir"):
+        assert option in words
+    assert "Share of the target that is spread over all classes" in words  # Classifier's docstring
+    assert "--model.num_classes" not in words  # the data decides it
+    assert "(type: str | None" not in words or "help" in words
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipe_is_parsed_and_says_what_it_is(cct: Cct, name: str) -> None:
+    text = recipes()[name].read_text()
+    header = text.split("model:")[0].split("base:")[0]
+    assert f"cct fit --config {name}" in header
+    assert "measured" in header
+    code, out, err = cct("fit", "--config", name, "--print_config")
+    assert code == 0, err
+    assert yaml.safe_load(out)["trainer"]["max_epochs"] > 0
+
+
+def test_recipes_build_on_each_other(tmp_path: Path) -> None:
+    assert [Path(path).stem for path in layers("fashion_mnist")] == ["mnist", "fashion_mnist"]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: cifar100  # timm recipe\nmodel:\n  arch: cct_2_3x2\n")
+    words = expand_configs(["fit", "-c", str(mine), "--model.pool=mean"])
+    assert [Path(word).stem for word in words[1:-1]] == ["cifar10", "cifar100", "mine"]
+    mine.write_text(f"base: {mine}\n")
+    with pytest.raises(InputError, match="builds on itself"):
+        expand_configs(["fit", f"--config={mine}"])
+
+
+def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("trainer:\n  max_epochs: 7\nmodel:\n  label_smoothing: 0.2\n")
+    code, out, _ = cct("fit", "--config", "digits", "--config", str(mine), "--trainer.max_epochs", "9", "--print_config")
+    assert code == 0
+    config = yaml.safe_load(out)
+    assert (config["trainer"]["max_epochs"], config["model"]["label_smoothing"]) == (9, 0.2)
+    assert config["data"]["name"] == "digits"
+
+
+def _folder_with_broken_image(root: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (8, 8), (i, 0, 0)).save(root / split / name / f"{i}.png")
+    whole = (root / "train" / "dog" / "2.png").read_bytes()
+    (root / "train" / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
+
+
+FILES = {
+    "typo.yaml": "model:\n  arc: cct_7_3x1\n",
+    "open.yaml": "model: [\n",
+    "object.yaml": "model: !!python/object/apply:os.system ['touch stolen']\n",
+    "string.yaml": "just words\n",
+    "class.yaml": "trainer:\n  callbacks:\n    - class_path: subprocess.Popen\n      init_args:\n        args: [touch, stolen]\n",
+}
+
+# Arguments after `cct fit`, and what the one sentence must say.
+BAD: dict[str, tuple[str, str]] = {
+    "mistyped option": ("--model.pol seqpool", "Did you mean 'model.pool'"),
+    "mistyped nested option": ("--model.optim.lrr 1", "Did you mean 'model.optim.lr'"),
+    "abbreviated option": ("--model.optim.warm 1", "Unknown option"),
+    "wrong type": ("--model.optim.lr abc", "--model.optim.lr: expected float, got abc"),
+    "unknown choice": ("--tracking.mode sometimes", "'offline'"),
+    "unknown recipe": ("--config digitz", "Did you mean 'digits'"),
+    "missing config": ("--config nowhere/x.yaml", "No config file nowhere/x.yaml"),
+    "typo in config": ("--config typo.yaml", "Did you mean 'model.arch'"),
+    "malformed config": ("--config open.yaml", "Problems parsing config"),
+    "object in config": ("--config object.yaml", "python/object"),
+    "config without keys": ("--config string.yaml", "Unexpected config"),
+    "foreign class in config": ("--config class.yaml", "subprocess.Popen"),
+    "unknown model": ("--model.arch cct_7", "Unknown model 'cct_7'"),
+    "unknown pool": ("--model.pool seqpol", "Did you mean 'seqpool'"),
+    "heads": ("--model.num_heads 3", "3 attention heads do not divide"),
+    "blocks": ("--model.conv_blocks 5 --model.kernel_size 7", "to a single token"),
+    "patch": ("--data.img_size 9 --model.arch vit_2_4", "does not divide an image of 9x9"),
+    "batch size": ("--data.batch_size 0", "batch_size must be at least 1"),
+    "large batch": ("--data.batch_size 5000", "larger than the training set"),
+    "learning rate": ("--model.optim.lr 0", "optim.lr is 0"),
+    "warm-up": ("--trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
+    "no epochs": ("--trainer.max_epochs 0", "max_epochs"),
+    "data root missing": ("--data.name mnist --data.root nowhere", "nowhere"),
+    "data root empty": ("--data.name mnist --data.root empty --data.download false", "empty"),
+    "data half unpacked": ("--data.name mnist --data.root half --data.download false", "t10k-labels-idx1-ubyte"),
+    "folder missing": ("--data.name folder --data.root nowhere", "nowhere"),
+    "broken image": ("--data.name folder --data.root broken", "2.png"),
+    "no gpu": ("--trainer.accelerator gpu", "gpu"),
+    "checkpoint missing": ("--resume nowhere.ckpt", "No checkpoint at nowhere.ckpt"),
+    "run folder is a file": ("--run_dir typo.yaml/run", "run_dir"),
+    "unknown command": ("", "Did you mean 'fit'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(case: str, cct: Cct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CCT_DATA", str(tmp_path / "cache"))
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half" / "MNIST" / "raw").mkdir(parents=True)
+    for stem in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3"):
+        (tmp_path / "half" / "MNIST" / "raw" / f"{stem}-ubyte").write_bytes(b"")
+    _folder_with_broken_image(tmp_path / "broken")
+    args, expected = BAD[case]
+    command = "fitt" if case == "unknown command" else "fit"
+    # What is not refused trains one batch, and so fails here without keeping anybody waiting.
+    short = "--config digits --trainer.limit_train_batches 1 --trainer.limit_val_batches 1"
+    code, out, err = cct(command, *short.split(), *args.split())
+    lines = [line for line in err.splitlines() if line.startswith("cct")]
+    assert code == 2, out + err
+    assert len(lines) == 1, err
+    assert expected in lines[0]
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "runs").exists(), "something was written before the input was known to be good"
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_evaluation_needs_a_checkpoint(cct: Cct, tmp_path: Path) -> None:
+    for args, expected in (
+        (["test"], "needs a trained model"),
+        (["test", "--ckpt_path", str(tmp_path / "x.ckpt")], "No checkpoint"),
+        (["validate", "--run_dir", str(tmp_path)], "No checkpoint in"),
+    ):
+        code, _, err = cct(*args)
+        assert code == 2
+        assert expected in err
+    (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
+    code, _, err = cct("test", "--ckpt_path", str(tmp_path / "x.ckpt"))
+    assert code == 2
+    assert "cannot be read safely" in err
