@@ -1,0 +1,181 @@
+"""Pictures and tables in W&B: what was mistaken for what, where the model looks, which filters it has.
+
+Letters: N images, K classes.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import wandb
+from matplotlib.figure import Figure
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+
+from cct_lightning.analysis.confusion import confusion_matrix, plot_confusion
+from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
+from cct_lightning.analysis.overlay import pixels
+from cct_lightning.analysis.seqpool import plot_pool_weights
+from cct_lightning.data.dataset import Batch
+from cct_lightning.errors import InputError
+from cct_lightning.tracking.predictions import Listener, gathered, place_weights, to_pixels
+
+_MISTAKES = 32  # rows of the table of misclassified images
+_SAMPLES = 12  # images with pooling weights over them
+
+
+class WandbMedia(Callback):
+    """Log tables and pictures to W&B, after some validations and after the test.
+
+    `val/misclassified` and `test/misclassified` (a table of images), `.../confusion`, `.../pool_weights` (SeqPool's
+    weights over the images), and `tokenizer/filters`.
+
+    Args:
+        every_n_epochs: Epochs between two of them; also after the last one.
+    """
+
+    def __init__(self, *, every_n_epochs: int) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.listener: Listener | None = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to listen in the epochs that are logged."""
+        epoch = trainer.current_epoch + 1
+        if not trainer.sanity_checking and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
+            self._begin(pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to listen."""
+        self._begin(pl_module)
+
+    def _begin(self, pl_module: pl.LightningModule) -> None:
+        self.listener = Listener(pl_module)
+        self.predicted: list[Tensor] = []
+        self.label: list[Tensor] = []
+        self.mistakes: list[tuple[float, int, int, int, Tensor]] = []  # probability, index, label, predicted, image
+        self.images: Tensor | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's predictions."""
+        if self.listener is None:
+            return
+        prob, predicted = (part.cpu() for part in self.listener.take().max(-1))
+        label = batch.label.cpu()
+        self.predicted.append(predicted)
+        self.label.append(label)
+        if self.images is None:
+            self.images = batch.image[:_SAMPLES].clone()
+        for place in (predicted != label).nonzero()[:, 0].tolist():
+            if len(self.mistakes) < _MISTAKES:
+                row = (float(prob[place]), int(batch.index[place]), int(label[place]), int(predicted[place]))
+                self.mistakes.append((*row, batch.image[place].clone()))
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's predictions."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the pictures of the validation split."""
+        self._log(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the pictures of the test split."""
+        self._log(trainer, pl_module, "test")
+
+    @torch.no_grad()
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.listener is None:
+            return
+        self.listener.close()
+        self.listener = None
+        predicted, label = (gathered(torch.cat(part).numpy()) for part in (self.predicted, self.label))
+        if not trainer.is_global_zero:
+            return
+        classes: Sequence[str] = pl_module.classes  # type: ignore[assignment]
+        counts = confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(label), num_classes=len(classes))
+        logged: dict[str, Any] = {
+            f"{stage}/misclassified": self._table(pl_module, classes),
+            f"{stage}/confusion": picture(plot_confusion(counts, classes=classes)),
+        }
+        assert self.images is not None
+        if (weights := place_weights(pl_module, self.images)) is not None:
+            shown = to_pixels(self.images, pl_module)
+            logged[f"{stage}/pool_weights"] = picture(plot_pool_weights(shown, weights))
+        try:
+            logged["tokenizer/filters"] = picture(plot_filters(tokenizer_filters(pl_module)))
+        except InputError:
+            pass  # a baseline has no tokenizer
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.log(
+                    {**logged, "epoch": trainer.current_epoch, "trainer/global_step": trainer.global_step}
+                )
+        self.mistakes, self.images = [], None
+
+    def _table(self, pl_module: pl.LightningModule, classes: Sequence[str]) -> wandb.Table:
+        table = wandb.Table(columns=["image", "label", "predicted", "probability", "index"])
+        if self.mistakes:
+            shown = pixels(to_pixels(torch.stack([image for *_, image in self.mistakes]), pl_module))
+            for image, (prob, index, label, predicted, _) in zip(shown, self.mistakes, strict=True):
+                table.add_data(wandb.Image(enlarged(image)), classes[label], classes[predicted], prob, index)
+        return table
+
+
+def enlarged(image: np.ndarray, side: int = 96) -> Image.Image:
+    """Return an image (H, W, 3) of at least `side` pixels, so that a browser does not blur it."""
+    scale = max(1, -(-side // max(image.shape[:2])))
+    return Image.fromarray(np.ascontiguousarray(image)).resize(
+        (image.shape[1] * scale, image.shape[0] * scale), Image.Resampling.NEAREST
+    )
+
+
+def picture(figure: Figure) -> wandb.Image:
+    """Return a figure as an image for W&B."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=80)
+    return wandb.Image(Image.open(file))
+
+
+def upload_checkpoints(logger: WandbLogger, run_dir: Path, metadata: dict[str, Any]) -> str:
+    """Log best.ckpt and last.ckpt as versions of one artifact, with the aliases `best` and `last`.
+
+    Args:
+        logger: Logger of a run that has not ended.
+        run_dir: Run folder.
+        metadata: What to keep with them: scores, costs.
+
+    Returns:
+        One line that says what was logged, with its size.
+    """
+    run, parts = logger.experiment, []
+    for alias in ("last", "best"):
+        path = run_dir / f"{alias}.ckpt"
+        if path.is_file():
+            artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={**metadata, "checkpoint": alias})
+            # Not to be copied: nothing writes the file any more.
+            artifact.add_file(str(path), name=path.name, policy="immutable")
+            run.log_artifact(artifact, aliases=[alias])
+            parts.append(f"{path.name} ({path.stat().st_size / 1e6:,.1f} MB)")
+    return f"W&B artifact model-{run.id}: {', '.join(parts)}"
