@@ -9,16 +9,18 @@ import yaml
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from cct_lightning.command import OneSentence
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
 from cct_lightning.models.summary import summarize
 from cct_lightning.tracking.callback import RunRecord
-from cct_lightning.tracking.loggers import MetricsCsv, Tracking, wandb_logger, wandb_mode
+from cct_lightning.tracking.loggers import MetricsCsv, Tracking, claim_run_id, wandb_logger, wandb_mode
+from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
+from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, write_atomically
 from cct_lightning.training.module import Classifier
@@ -133,7 +135,9 @@ class CctCLI(LightningCLI):
         elif config.logger:
             loggers += config.logger if isinstance(config.logger, list) else [config.logger]
         self.record = RunRecord(run_dir=self.run_dir, config=self.plain_config(), costs=costs(self.model))
-        ours: list[Callback] = [self.record]
+        ours: list[Callback] = [self.record, LearningRateMonitor("step"), PredictionsFile(run_dir=self.run_dir)]
+        if options.tracking.media_every_n_epochs and any(isinstance(logger, WandbLogger) for logger in loggers):
+            ours.append(WandbMedia(every_n_epochs=options.tracking.media_every_n_epochs))
         if config.enable_progress_bar is not False:
             ours.append(progress())
             # Lightning would add its own bar beside the lines of a log file.
@@ -157,6 +161,9 @@ class CctCLI(LightningCLI):
         if self.dry or not self.trainer.is_global_zero:
             return
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                claim_run_id(logger, self.run_dir)
         config = yaml.safe_dump(self.plain_config(), sort_keys=False, allow_unicode=True)
         write_atomically(self.run_dir / "config.yaml", f"# cct fit --config {self.run_dir.name}/config.yaml\n{config}")
         print(self.opening())
@@ -189,8 +196,18 @@ class CctCLI(LightningCLI):
         if self.config.fit.test_best and datamodule.has_test:
             self.trainer.test(model, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
         self.record.finish(self.trainer)
+        self.upload()
         if self.trainer.is_global_zero:
             print(report(self.record.summary, self.run_dir, best))
+
+
+    def upload(self) -> None:
+        """Log the checkpoints to W&B: by default only where it is online, since offline they are copied."""
+        wanted = self.config.fit.tracking.artifacts
+        for logger in self.trainer.loggers if self.trainer.is_global_zero else ():
+            online = isinstance(logger, WandbLogger) and not logger._offline
+            if isinstance(logger, WandbLogger) and (online if wanted is None else wanted):
+                print(upload_checkpoints(logger, self.run_dir, self.record.summary))
 
 
 def run_name(model: Classifier, data: ImageDataModule) -> str:
@@ -274,7 +291,7 @@ def _tilde(value: Any) -> Any:
 
 def relative(path: Path) -> str:
     """Return a path as the user would type it: relative to the working directory when it lies below."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else _tilde(str(path))
 
 
 def report(summary: dict[str, Any], run_dir: Path, checkpoint: Path) -> str:

@@ -1,10 +1,13 @@
 """`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
 
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 
@@ -12,6 +15,14 @@ from cct_lightning.data.dataset import Batch
 from cct_lightning.tracking.environment import environment
 from cct_lightning.tracking.loggers import MetricsCsv
 from cct_lightning.tracking.run_dir import write_json
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory that was used so far, in GB: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    # Kilobytes, on a Mac bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 class RunRecord(Callback):
@@ -30,8 +41,8 @@ class RunRecord(Callback):
         self.summary: dict[str, Any] = {"status": "running", **costs}
         self.began = time.perf_counter()
         self.epoch_began = self.epoch_ended = 0.0
-        self.epoch_images = self.images = 0
-        self.seconds = 0.0
+        self.epoch_images = self.images = self.timed_images = 0
+        self.seconds = self.elapsed_before = 0.0
 
     def _update(self, trainer: pl.Trainer, **values: Any) -> None:
         self.summary |= values
@@ -41,6 +52,25 @@ class RunRecord(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(values)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, those of the processes that it was continued from included."""
+        return self.elapsed_before + time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clocks, so that a continued run counts from where it was."""
+        return {
+            "images": self.images,
+            "timed_images": self.timed_images,
+            "seconds": self.seconds,
+            "elapsed": self.elapsed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the clocks."""
+        self.images, self.timed_images = state_dict["images"], state_dict["timed_images"]
+        self.seconds, self.elapsed_before = state_dict["seconds"], state_dict["elapsed"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write environment and configuration before the first step."""
@@ -52,6 +82,9 @@ class RunRecord(Callback):
             if isinstance(logger, WandbLogger):
                 run = logger.experiment
                 run.config.update({**self.config, "environment": where}, allow_val_change=True)
+                # Other x axes to choose from: epoch and images seen, which stand in the same rows.
+                run.define_metric("epoch")
+                run.define_metric("train/images_seen")
                 run.define_metric("val/acc", summary="max", step_metric="trainer/global_step")
                 run.define_metric("val/loss", summary="min", step_metric="trainer/global_step")
         self._update(trainer, **self.summary)
@@ -71,24 +104,33 @@ class RunRecord(Callback):
     ) -> None:
         """Count the images of all devices."""
         self.epoch_ended = time.perf_counter()
-        self.epoch_images += len(batch.image) * trainer.world_size
+        images = len(batch.image) * trainer.world_size
+        self.epoch_images, self.images = self.epoch_images + images, self.images + images
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's images per second."""
         seconds = self.epoch_ended - self.epoch_began
         if self.epoch_images:
-            self.images, self.seconds = self.images + self.epoch_images, self.seconds + seconds
+            self.timed_images, self.seconds = self.timed_images + self.epoch_images, self.seconds + seconds
             pl_module.log("train/images_per_s", self.epoch_images / seconds, rank_zero_only=True)
+        pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
+        pl_module.log("train/memory_gb", peak_memory(pl_module.device), rank_zero_only=True)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the images seen beside the metrics of the validation, as an x axis."""
+        if not trainer.sanity_checking:
+            pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sum up the training."""
         values: dict[str, Any] = {
             "status": "trained",
             "epochs": trainer.current_epoch,
-            "train_seconds": round(time.perf_counter() - self.began, 2),
+            "train_seconds": round(self.elapsed, 2),
+            "memory_gb": round(peak_memory(pl_module.device), 3),
         }
         if self.seconds:
-            values["images_per_s"] = round(self.images / self.seconds, 1)
+            values["images_per_s"] = round(self.timed_images / self.seconds, 1)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
                 values[f"best_{callback.monitor}"] = float(callback.best_model_score)
@@ -107,7 +149,7 @@ class RunRecord(Callback):
 
     def finish(self, trainer: pl.Trainer) -> None:
         """Mark the run as finished: training and test are done."""
-        self._update(trainer, status="finished", seconds=round(time.perf_counter() - self.began, 2))
+        self._update(trainer, status="finished", seconds=round(self.elapsed, 2))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Mark the run as interrupted or failed, with the reason."""

@@ -1,8 +1,10 @@
 """Where metrics go: a CSV in the run folder, and Weights & Biases, offline by itself where nothing is logged in."""
 
 import csv
+import logging
 import netrc
 import os
+import secrets
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from cct_lightning.errors import InputError
 from cct_lightning.tracking.run_dir import write_atomically
 
 
@@ -28,6 +31,8 @@ class Tracking:
         group: Name that the runs of one ablation share.
         tags: Tags beside those of model and data set.
         name: Display name; model and data set when None.
+        media_every_n_epochs: Epochs between tables of mistakes, confusion matrices and SeqPool maps; 0 for none.
+        artifacts: Log best.ckpt and last.ckpt as an artifact; when None, only online.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
@@ -36,6 +41,12 @@ class Tracking:
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     name: str | None = None
+    media_every_n_epochs: int = 25
+    artifacts: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.media_every_n_epochs < 0:
+            raise InputError(f"media_every_n_epochs is {self.media_every_n_epochs}: give 0 for none, or more.")
 
 
 def logged_in() -> bool:
@@ -99,7 +110,7 @@ def wandb_logger(
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
     Args:
-        run_dir: Run folder; its name is the run's id, so that a continued run stays one run.
+        run_dir: Run folder.
         tracking: The user's options.
         mode: `online` or `offline`.
         name: Display name when the user gave none.
@@ -113,16 +124,36 @@ def wandb_logger(
         entity=tracking.entity,
         group=tracking.group,
         name=tracking.name or name,
-        id=run_dir.name[-64:],
         tags=[*tags, *tracking.tags],
         job_type=job_type,
         save_dir=str(run_dir),
         offline=mode == "offline",
-        settings=wandb.Settings(silent=True),
+        # The environment stands in the run's config; wandb's own record of it holds paths below the home folder.
+        settings=wandb.Settings(
+            silent=True, x_disable_meta=True, disable_git=True, save_code=False, x_log_level=logging.ERROR
+        ),
     )
     # Lightning always passes this one, and wandb warns that it has no effect.
     logger._wandb_init.pop("anonymous", None)
     return logger
+
+
+def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
+    """Give a W&B run the id that its folder keeps, so that a continued run stays one run.
+
+    Under `wandb agent` the sweep has given the id already.
+
+    Args:
+        logger: A logger whose run has not begun.
+        run_dir: An existing run folder; the id is drawn when it has none yet.
+    """
+    if os.environ.get("WANDB_SWEEP_ID"):
+        return
+    path = run_dir / "wandb" / "run_id"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, secrets.token_hex(4) + "\n")
+    logger._wandb_init["id"] = path.read_text().strip()
 
 
 class _AppendingWriter(ExperimentWriter):

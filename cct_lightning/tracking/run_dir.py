@@ -5,7 +5,8 @@
     metrics.csv       every logged value
     best.ckpt         the epoch with the best validation accuracy
     last.ckpt         the last epoch, or the moment of an interruption
-    summary.json      status, parameters, MACs, best val/acc, test/acc, time
+    summary.json      status, parameters, MACs, best val/acc, test/acc, time, memory
+    test_predictions.npz  what it predicted for the test images, see `predictions.py`
     wandb/            the W&B run
 """  # fmt: skip
 
