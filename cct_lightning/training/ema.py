@@ -5,6 +5,7 @@ Source: Lightning's `WeightAveraging`, with what it lacks: a decay that warms up
 averaged weights in a test that follows fit, and whole state when an exception interrupts validation.
 """
 
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -46,7 +47,10 @@ class EMA(WeightAveraging):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Copy the model when fit begins."""
-        super().setup(trainer, pl_module, stage)
+        with warnings.catch_warnings():
+            # It warns of sharded models, because the Classifier compiles in the hook where they would be built.
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model")
+            super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             # On a GPU, reading the counter every step would wait for the device.
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
