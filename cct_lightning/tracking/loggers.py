@@ -49,6 +49,17 @@ class Tracking:
             raise InputError(f"media_every_n_epochs is {self.media_every_n_epochs}: give 0 for none, or more.")
 
 
+_DATA_DIR_GIVEN = "WANDB_DATA_DIR" in os.environ
+
+
+def _without_home(record: logging.LogRecord) -> bool:
+    # wandb writes the path of the run folder into debug.log.
+    home = os.path.expanduser("~")
+    if len(home) > 1:
+        record.msg, record.args = record.getMessage().replace(home + os.sep, "~" + os.sep), ()
+    return True
+
+
 def logged_in() -> bool:
     """Say whether wandb finds credentials, without asking the user for any."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
@@ -119,6 +130,10 @@ def wandb_logger(
     """
     # The run file is flushed every second, not every fifteen: a killed run loses little.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
+    if not _DATA_DIR_GIVEN:
+        # Tables wait for their upload here; wandb's own place for them is below the home folder.
+        os.environ["WANDB_DATA_DIR"] = str(run_dir / "wandb")
+    logging.getLogger("wandb").addFilter(_without_home)
     logger = WandbLogger(
         project=tracking.project,
         entity=tracking.entity,
