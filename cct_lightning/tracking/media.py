@@ -3,6 +3,7 @@
 Letters: N images, K classes.
 """
 
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,13 @@ from torch import Tensor
 
 from cct_lightning.analysis.confusion import confusion_matrix, plot_confusion
 from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
-from cct_lightning.analysis.overlay import pixels
-from cct_lightning.analysis.seqpool import plot_pool_weights
+from cct_lightning.analysis.overlay import blend, over_uniform, pixels
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.tracking.predictions import Listener, gathered, place_weights, to_pixels
 
 _MISTAKES = 32  # rows of the table of misclassified images
+_CHART = 100  # classes up to which W&B draws the confusion matrix itself
 _SAMPLES = 12  # images with pooling weights over them
 
 
@@ -114,19 +115,15 @@ class WandbMedia(Callback):
         if not trainer.is_global_zero:
             return
         classes: Sequence[str] = pl_module.classes  # type: ignore[assignment]
-        counts = confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(label), num_classes=len(classes))
         logged: dict[str, Any] = {
             f"{stage}/misclassified": self._table(pl_module, classes),
-            f"{stage}/confusion": picture(plot_confusion(counts, classes=classes)),
+            f"{stage}/confusion": confusion(label, predicted, classes),
         }
         assert self.images is not None
         if (weights := place_weights(pl_module, self.images)) is not None:
-            shown = to_pixels(self.images, pl_module)
-            logged[f"{stage}/pool_weights"] = picture(plot_pool_weights(shown, weights))
-        try:
+            logged[f"{stage}/pool_weights"] = overlays(to_pixels(self.images, pl_module), weights)
+        with contextlib.suppress(InputError):  # a baseline has no tokenizer
             logged["tokenizer/filters"] = picture(plot_filters(tokenizer_filters(pl_module)))
-        except InputError:
-            pass  # a baseline has no tokenizer
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.log(
@@ -141,6 +138,38 @@ class WandbMedia(Callback):
             for image, (prob, index, label, predicted, _) in zip(shown, self.mistakes, strict=True):
                 table.add_data(wandb.Image(enlarged(image)), classes[label], classes[predicted], prob, index)
         return table
+
+
+def confusion(label: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Any:
+    """Return W&B's chart of the confusion matrix; a picture where the classes are too many for it.
+
+    Args:
+        label: (N,) true classes.
+        predicted: (N,) predicted classes.
+        classes: K names.
+    """
+    if len(classes) <= _CHART:
+        return wandb.plot.confusion_matrix(
+            y_true=label.tolist(), preds=predicted.tolist(), class_names=list(classes), title=""
+        )
+    counts = confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(label), num_classes=len(classes))
+    return picture(plot_confusion(counts, classes=classes))
+
+
+def overlays(images: np.ndarray, weights: np.ndarray) -> list[wandb.Image]:
+    """Return each image beside the same image under its pooling weights.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        weights: (N, h, w), each image's sum to one.
+    """
+    heat, pairs = over_uniform(weights), []
+    for image, places in zip(pixels(images), heat, strict=True):
+        plain = enlarged(image)
+        mapped = blend(image, places, top=float(heat.max()), size=(plain.height, plain.width))
+        caption = f"at most {places.max():.1f} x the uniform weight"
+        pairs.append(wandb.Image(np.concatenate([np.asarray(plain), mapped], axis=1), caption=caption))
+    return pairs
 
 
 def enlarged(image: np.ndarray, side: int = 96) -> Image.Image:

@@ -134,7 +134,7 @@ class PredictionsFile(Callback):
         label, index, top, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
         if not trainer.is_global_zero:
             return
-        arrays = {
+        arrays: dict[str, Any] = {
             "label": label.astype(np.int32),
             "index": index.astype(np.int32),
             "top": top.astype(np.int32),
