@@ -13,6 +13,26 @@ from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
 
 
+def check_epochs(optim: Optim, *, epochs: int) -> None:
+    """Check that warm-up and cool-down leave something of the run.
+
+    Args:
+        optim: The options.
+        epochs: Epochs of the whole run, warm-up and cool-down included.
+
+    Raises:
+        InputError: They do not, or the run has no epoch.
+    """
+    if epochs < 1:
+        raise InputError(f"A run of {epochs} epochs trains nothing: --trainer.max_epochs must be at least 1.")
+    if optim.warmup_epochs + optim.cooldown_epochs >= epochs:
+        raise InputError(
+            f"A warm-up of {optim.warmup_epochs:g} and a cool-down of {optim.cooldown_epochs:g} epochs leave nothing "
+            f"of a run of {epochs} epochs: shorten them (--model.optim.warmup_epochs, cooldown_epochs) or train longer "
+            "(--trainer.max_epochs)."
+        )
+
+
 def build_schedule(optimizer: Optimizer, optim: Optim, *, steps_per_epoch: int, epochs: int) -> LambdaLR:
     """Build the schedule of a run, to be stepped after every optimizer step.
 
@@ -27,16 +47,11 @@ def build_schedule(optimizer: Optimizer, optim: Optim, *, steps_per_epoch: int, 
     Raises:
         InputError: No step to take, or a warm-up and cool-down as long as the run.
     """
-    if epochs < 1 or steps_per_epoch < 1:
+    check_epochs(optim, epochs=epochs)
+    if steps_per_epoch < 1:
         raise InputError(
-            f"A run of {epochs} epochs of {steps_per_epoch} optimizer steps trains nothing: both must be at least 1 "
-            "(--trainer.max_epochs, --data.batch_size, --trainer.accumulate_grad_batches)."
-        )
-    if optim.warmup_epochs + optim.cooldown_epochs >= epochs:
-        raise InputError(
-            f"A warm-up of {optim.warmup_epochs:g} and a cool-down of {optim.cooldown_epochs:g} epochs leave nothing "
-            f"of a run of {epochs} epochs: shorten them (--model.optim.warmup_epochs, cooldown_epochs) or train longer "
-            "(--trainer.max_epochs)."
+            "An epoch without one whole optimizer step trains nothing: use a smaller batch (--data.batch_size) or less "
+            "accumulation (--trainer.accumulate_grad_batches)."
         )
     total = steps_per_epoch * epochs
     warmup = round(steps_per_epoch * optim.warmup_epochs)

@@ -97,7 +97,7 @@ def test_resume_goes_on_where_it_stopped() -> None:
         ({"warmup_epochs": 5}, {"epochs": 5}, "leave nothing"),
         ({"warmup_epochs": 2, "cooldown_epochs": 3}, {"epochs": 5}, "cool-down of 3"),
         ({}, {"epochs": 0}, "trains nothing"),
-        ({}, {"epochs": 20, "steps_per_epoch": 0}, "trains nothing"),
+        ({}, {"epochs": 20, "steps_per_epoch": 0}, "whole optimizer step"),
     ],
 )
 def test_bad_runs(options: dict[str, Any], run: dict[str, Any], word: str) -> None:

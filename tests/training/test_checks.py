@@ -1,0 +1,88 @@
+"""One sentence for each thing that a run lacks, before it begins."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cct_lightning.errors import InputError
+from cct_lightning.training.checks import best_precision, check_compiler, check_precision, check_training, has_bf16
+from cct_lightning.training.optim import Optim
+
+SOUND: dict[str, Any] = {"epochs": 20, "precision": "32-true", "device_type": "cpu", "compile": False}
+
+
+def test_a_sound_run_passes() -> None:
+    check_training(Optim(), **SOUND)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"epochs": 0}, "0 epochs"),
+        ({"epochs": -1}, "-1 epochs"),
+        ({"epochs": 10}, "warm-up of 10"),
+        ({"accumulate": 0}, "accumulate_grad_batches"),
+        ({"precision": "16-mixed"}, "in place of 16-mixed"),
+        ({"precision": 16}, "in place of 16-mixed"),
+        ({"precision": "64-true", "device_type": "mps"}, "float64"),
+    ],
+)
+def test_bad_runs(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word) as caught:
+        check_training(Optim(), **{**SOUND, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_bf16_is_what_the_processor_says() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        pytest.skip("no /proc/cpuinfo on this system")
+    flags = set(cpuinfo.read_text().split())
+    if has_bf16("cpu"):
+        assert flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+        check_precision("bf16-mixed", device_type="cpu")
+        assert best_precision("cpu") == "bf16-mixed"
+    else:
+        assert not flags & {"avx512_bf16", "amx_bf16"}
+        with pytest.raises(InputError, match="32-true"):
+            check_precision("bf16-mixed", device_type="cpu")
+        assert best_precision("cpu") == "32-true"
+
+
+def test_a_device_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A processor and a GPU that this machine is not.
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_f": True})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    with pytest.raises(InputError, match=r"This CPU does not compute in bfloat16: use --trainer\.precision 32-true"):
+        check_precision("bf16-mixed", device_type="cpu")
+    with pytest.raises(InputError, match=r"This GPU does not compute in bfloat16: use --trainer\.precision 16-mixed"):
+        check_precision("bf16", device_type="cuda")
+    assert best_precision("cuda") == "32-true"
+
+
+@pytest.mark.parametrize(("device_type", "variable", "word"), [("cpu", "CXX", r"C\+\+"), ("cuda", "CC", "C")])
+def test_compile_without_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device_type: str, variable: str, word: str
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=f"needs a {word} compiler"):
+        check_compiler(device_type)
+    monkeypatch.setenv(variable, "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler"):
+        check_training(Optim(), **{**SOUND, "compile": True, "device_type": device_type})
+
+
+def test_compile_without_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(InputError, match=r"Python\.h"):
+        check_compiler("cpu")
+    (tmp_path / "Python.h").touch()
+    check_compiler("cpu")
