@@ -80,8 +80,7 @@ def torchvisions(images: Tensor) -> dict[str, Callable[[], Any]]:
         ),
     }
     return {
-        what: lambda recipe=recipe: torch.stack([recipe(image) for image in images])
-        for what, recipe in recipes.items()
+        what: lambda recipe=recipe: torch.stack([recipe(image) for image in images]) for what, recipe in recipes.items()
     }
 
 

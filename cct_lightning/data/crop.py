@@ -42,8 +42,8 @@ def window(
     if mode == "reflect":
         rows, columns = _mirror(rows, h), _mirror(columns, w)
     near_rows, near_columns = rows.clamp(0, h - 1), columns.clamp(0, w - 1)
-    places = (near_rows[:, :, None] * w + near_columns[:, None, :]).view(b, 1, -1)
-    cut = images.reshape(b, c, h * w).gather(2, places.expand(b, c, -1)).view(b, c, *size)
+    places = (near_rows[:, :, None] * w + near_columns[:, None, :]).view(b, 1, size[0] * size[1])
+    cut = images.reshape(b, c, h * w).gather(2, places.expand(b, c, size[0] * size[1])).view(b, c, *size)
     if mode == "reflect":
         return cut
     inside = (near_rows == rows)[:, :, None] & (near_columns == columns)[:, None, :]

@@ -128,8 +128,9 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
 def _take(images: Tensor, places: Tensor) -> Tensor:
     """Gather pixels by their place in the flat image: (B, C, H, W) by (B, T, H, W) gives (B, C, T, H, W)."""
     b, c, h, w = images.shape
-    flat = places.long().view(b, 1, -1).expand(b, c, -1)
-    return images.reshape(b, c, h * w).gather(2, flat).view(b, c, -1, h, w)
+    taps = places.shape[1]
+    flat = places.long().view(b, 1, taps * h * w).expand(b, c, taps * h * w)
+    return images.reshape(b, c, h * w).gather(2, flat).view(b, c, taps, h, w)
 
 
 def _round(total: Tensor, bits: int) -> Tensor:

@@ -85,6 +85,7 @@ def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     # Channels beside columns, so that both products take all channels of an image at once.
     lines = images.transpose(1, 2).to(torch.float32, memory_format=torch.contiguous_format).view(b, h * c, w)
     wide = torch.bmm(lines, columns.mT)  # (B, H * C, M_w)
-    wide = wide.round_().clamp_(0, 255).view(b, h, c * width)  # Pillow's two passes meet in uint8, too
+    # Half up as Pillow rounds, whose two passes meet in uint8, too. Interpolation halfway between pixels is common.
+    wide = wide.add_(0.5).floor_().clamp_(0, 255).view(b, h, c * width)
     tall = torch.bmm(rows, wide).view(b, height, c, width)
-    return to_uint8(tall.round_()).transpose(1, 2).contiguous()
+    return to_uint8(tall.add_(0.5)).transpose(1, 2).contiguous()

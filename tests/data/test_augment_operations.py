@@ -108,7 +108,8 @@ def test_geometry_against_timm(images: Tensor, op: int, interpolation: str) -> N
     theirs, arguments = MOVES[op]
     for argument in arguments:
         pillows = by_pillow(
-            images, lambda image: theirs(image, argument, resample=PILLOWS[interpolation], fillcolor=FILL)  # noqa: B023
+            images,
+            lambda image: theirs(image, argument, resample=PILLOWS[interpolation], fillcolor=FILL),  # noqa: B023
         )
         ours = moved(images, op, argument, interpolation)
         # Pillow truncates interpolated values, here they are rounded; nearest has nothing to round.
@@ -172,7 +173,8 @@ def test_images_that_are_not_square() -> None:
     for op, (theirs, arguments) in MOVES.items():
         ours = operations.apply(images, torch.full((4,), op), full(images, arguments[0]), cubic, fill, "bicubic")
         pillows = by_pillow(
-            images, lambda image: theirs(image, arguments[0], resample=Image.BICUBIC, fillcolor=FILL)  # noqa: B023
+            images,
+            lambda image: theirs(image, arguments[0], resample=Image.BICUBIC, fillcolor=FILL),  # noqa: B023
         )
         assert distance(ours, pillows) <= 2, op
 
