@@ -9,7 +9,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -18,11 +18,12 @@ from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
 from cct_lightning.models.summary import summarize
 from cct_lightning.tracking.callback import RunRecord
+from cct_lightning.tracking.checkpoints import RunCheckpoint
 from cct_lightning.tracking.loggers import MetricsCsv, Tracking, claim_run_id, wandb_logger, wandb_mode
 from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
 from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
-from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, write_atomically
+from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, tilde, write_atomically
 from cct_lightning.training.module import Classifier
 
 # What the data decides and the model needs: linked, never typed twice.
@@ -235,7 +236,7 @@ def checkpoints(run_dir: Path, *, monitor: str | None) -> list[Callback]:
 
     Two, because ModelCheckpoint's own `save_last` leaves last.ckpt stale in epochs that are not among the best.
     """
-    last = ModelCheckpoint(
+    last = RunCheckpoint(
         dirpath=run_dir,
         filename="last",
         monitor=None,
@@ -247,7 +248,7 @@ def checkpoints(run_dir: Path, *, monitor: str | None) -> list[Callback]:
     )
     if monitor is None:
         return [last]
-    best = ModelCheckpoint(
+    best = RunCheckpoint(
         dirpath=run_dir, filename="best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False
     )
     return [best, last]
@@ -283,10 +284,7 @@ def _tilde(value: Any) -> Any:
         return {key: _tilde(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_tilde(item) for item in value]
-    home = os.path.expanduser("~")
-    if isinstance(value, str) and len(home) > 1 and (value + "/").startswith(home + "/"):
-        return "~" + value[len(home) :]
-    return value
+    return tilde(value) if isinstance(value, str) else value
 
 
 def relative(path: Path) -> str:

@@ -56,6 +56,13 @@ def check_writable(run_dir: Path) -> None:
         )
 
 
+def tilde(path: str) -> str:
+    """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
+    home = os.path.expanduser("~")
+    inside = len(home) > 1 and (path + "/").startswith(home + "/")
+    return "~" + path[len(home) :] if inside else path
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader, or a crash, sees the old or the new one and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
