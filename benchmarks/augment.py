@@ -4,8 +4,8 @@
     python benchmarks/augment.py --size 224 --batch 32 --repeats 5
     python benchmarks/augment.py --device cuda --batch 1024       (torchvision stays on the CPU, as in a data loader)
 
-All three start from the same uint8 photographs and end with float32, in one process; their rounds are interleaved and the
-median round counts. Results go to benchmarks/results/augment.md and .json, or under --name.
+All three start from the same uint8 photographs and end with float32, in one process; their rounds are interleaved and
+the median round counts. Results go to benchmarks/results/augment.md and .json, or under --name.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import report  # noqa: E402
-from cct_lightning.data.augment import Augment  # noqa: E402
-from cct_lightning.data.policies import POLICIES  # noqa: E402
+from benchmarks import report
+from cct_lightning.data.augment import Augment
+from cct_lightning.data.policies import POLICIES
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CROP = "crop, flip, normalize"
@@ -105,7 +105,9 @@ def kornias(images: Tensor, device: str) -> dict[str, Callable[[], Any]]:
             kornia.RandomErasing(p=0.25),
         ),
     }
-    return {what: lambda recipe=recipe.to(device): recipe(images.float() / 255) for what, recipe in recipes.items()}
+    for recipe in recipes.values():
+        recipe.to(device)
+    return {what: lambda recipe=recipe: recipe(images.float() / 255) for what, recipe in recipes.items()}
 
 
 def measure(jobs: dict[str, Callable[[], Any]], repeats: int, device: str) -> dict[str, float]:

@@ -94,6 +94,7 @@ class Augment(nn.Module):
         return self
 
     def extra_repr(self) -> str:
+        """What `print(augment)` shows."""
         h, w = self.size
         return f"{self.name}: {self.policy}; {len(self.mean)}x{h}x{w}, seed={self.seed}, dtype={self.output.dtype}"
 
@@ -203,7 +204,7 @@ class Augment(nn.Module):
         return crop.window(images, top, left, flip, size=(h, w), mode=policy.padding_mode, fill=self.fill)
 
     def _affine(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        policy, (b, _, h, w) = self.policy, images.shape
+        policy, (h, w) = self.policy, images.shape[2:]
         draws = self._draw(5, stream=_AFFINE, index=index, epoch=epoch)
         degrees = (2 * draws[:, 0] - 1) * policy.affine_degrees
         low, high = policy.affine_scale

@@ -41,10 +41,8 @@ class AutoAugmenter:
     def __init__(self, policy: AugmentPolicy, *, size: tuple[int, int], device: torch.device) -> None:
         self.policy = policy
         self.slots = {"randaugment": policy.num_ops, "autoaugment": 2, "trivialaugment": 1}[policy.auto]
-        name = policy.auto
-        if name == "randaugment" and policy.increasing:
-            name = "randaugment_increasing"
-        space = SPACES[name]
+        increasing = policy.auto == "randaugment" and policy.increasing
+        space = SPACES["randaugment_increasing" if increasing else policy.auto]
         self.choices = torch.tensor(sorted(space), device=device)
         # A table of the space's columns, one row per operation: base, span, sign, whole, bias (see `Range`).
         rows = torch.zeros(Op.COUNT, 5, dtype=torch.float64)

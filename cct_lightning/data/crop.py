@@ -91,7 +91,7 @@ def resized_boxes(
 def attempted_sides(
     draws: Tensor, *, pixels: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Draw sides of rectangles by area and ratio, several attempts per image, of which the first that fits is to be taken.
+    """Draw sides of rectangles by area and ratio, several attempts per image; the first that fits is to be taken.
 
     Args:
         draws: Uniform numbers, shape (B, 2 * ATTEMPTS).

@@ -31,7 +31,7 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
     Returns:
         float32, shape (B, C, H, W).
     """
-    _, c, h, w = images.shape
+    h, w = images.shape[2:]
     draws = draw(_BOX_DRAWS, index=index)
     heights, widths = crop.attempted_sides(
         draws[:, : 2 * crop.ATTEMPTS], pixels=h * w, scale=policy.erasing_scale, ratio=policy.erasing_ratio

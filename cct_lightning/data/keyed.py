@@ -1,4 +1,4 @@
-"""Random numbers that are pure functions of (seed, stream, epoch, index, draw): no state, nothing to save or to restore.
+"""Random numbers that are pure functions of (seed, stream, epoch, index, draw): no state, nothing to save or restore.
 
 The generator is counter-based like those of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011),
 with the finalizer of SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014) as

@@ -76,6 +76,7 @@ class Mixing(nn.Module):
         self.policy, self.num_classes, self.seed = policy, num_classes, seed
 
     def extra_repr(self) -> str:
+        """What `print(mixing)` shows."""
         return f"{self.policy}, num_classes={self.num_classes}, seed={self.seed}"
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
-"""Brightness, contrast, color, sharpness, posterize, solarize, autocontrast, equalize: each image with its own argument.
+"""Brightness, contrast, color, sharpness, posterize, solarize, equalize and more: each image with its own argument.
 
 The arithmetic is Pillow's (`ImageEnhance`, `ImageOps`), which timm calls and torchvision follows, in whole numbers
 wherever Pillow's result is one. Every function takes uint8 images (B, C, H, W) and returns uint8 images of that shape.
-Gray needs red, green and blue: with other than three channels, contrast's gray is every channel's, and color does nothing.
+Gray needs red, green and blue: with other than three channels, contrast takes the mean of all, and color does nothing.
 
 Letters: B images, C channels, H rows, W columns.
 """

@@ -16,9 +16,10 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentPolicy:
-    """Everything that may happen to a training image, in this order: crop, flip, affine, auto, normalize, erase.
+    """Everything that may happen to a training image, in this order: crop, flip, affine, automatic
+    augmentation, normalize, erase.
 
-    Each part is off by default. Every random choice is made per sample and depends on (seed, epoch, sample index) alone.
+    Each part is off by default. Every random choice is made per sample, by (seed, epoch, sample index) alone.
 
     Args:
         crop_padding: Pad by this fraction of the image's side, then crop back at random; 0.125 is 4 pixels at 32.

@@ -40,7 +40,7 @@ def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tens
     weights = torch.stack((1 - near, cubic)) * ((place >= 0) & (place < lengths))
     weights = weights / weights.sum(3, keepdim=True)
     # Multiples of 2^-14: products with pixels and all their sums are then exact in float32 (8 + 14 bits and a sum of
-    # absolute weights below 2), so that the order of summation, which depends on batch size and device, changes nothing.
+    # absolute weights below 2), so that the order of summation, which depends on batch and device, changes nothing.
     weights = (torch.round(weights / _WEIGHT_UNIT) * _WEIGHT_UNIT).float()
     return place.long().to(device), weights.flatten(0, 1).to(device)
 

@@ -1,4 +1,4 @@
-"""Real images for the tests of augmentation: scikit-learn's two photographs and its digits, and CIFAR-10 where it is."""
+"""Real images for the tests of augmentation: scikit-learn's photographs and digits, and CIFAR-10 where it is."""
 
 import io
 from collections.abc import Callable

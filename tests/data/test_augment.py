@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photographs import cifar, photographs, scans
 from PIL import Image, ImageOps
 from scipy import stats
 from timm.data import auto_augment
@@ -21,7 +22,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from cct_lightning.data.augment import POLICIES, Augment, AugmentPolicy
 from cct_lightning.errors import InputError
-from photographs import cifar, photographs, scans
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 EVERYTHING = {

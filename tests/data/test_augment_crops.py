@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from photographs import by_pillow, distance, photographs
 from scipy import stats
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from cct_lightning.data import crop, erasing, keyed, resample
 from cct_lightning.data.policies import AugmentPolicy
-from photographs import by_pillow, distance, photographs
 
 
 def uniform(count: int, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every operation of automatic augmentation against timm (Pillow) and torchvision, at the same parameter, on real images."""
+"""Every operation of automatic augmentation against timm (Pillow) and torchvision, by parameter, on real images."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm.data.auto_augment as timm_ops
 import torch
+from photographs import by_pillow, cifar, distance, photographs
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -14,7 +15,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from cct_lightning.data import geometric, operations, point_ops
 from cct_lightning.data.operations import Op
-from photographs import by_pillow, cifar, distance, photographs
 
 FILL = (125, 123, 114)
 FACTORS = (0.1, 0.19, 0.55, 1.0, 1.45, 1.81, 1.9)

@@ -1,5 +1,7 @@
 """Random numbers by key: their bits, their distribution, and what they do not depend on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ def reference(n: int, seed: int, epoch: int, index: np.ndarray, stream: int) -> 
     with np.errstate(over="ignore"):
         u = np.uint64
 
-        def mix(z):  # noqa: ANN001, ANN202
+        def mix(z: np.ndarray) -> np.ndarray:
             z = (z ^ (z >> u(30))) * u(0xBF58476D1CE4E5B9)
             z = (z ^ (z >> u(27))) * u(0x94D049BB133111EB)
             return z ^ (z >> u(31))
@@ -44,14 +46,16 @@ def test_a_sample_has_its_numbers_in_any_batch_and_any_amount() -> None:
 
 
 def test_numbers_are_uniform_and_uncorrelated_along_every_coordinate() -> None:
-    n = 20_000
+    def one(seed: int = 0, epoch: int = 0, stream: int = 0) -> torch.Tensor:
+        return keyed.uniform(1, seed=seed, epoch=epoch, index=torch.tensor([5]), stream=stream)[0]
+
     series = {
-        "index": keyed.uniform(1, seed=0, epoch=0, index=torch.arange(n), stream=0)[:, 0],
-        "draw": keyed.uniform(n, seed=0, epoch=0, index=torch.tensor([5]), stream=0)[0],
-        "epoch": torch.cat([keyed.uniform(1, seed=0, epoch=e, index=torch.tensor([5]), stream=0)[0] for e in range(n // 10)]),
-        "seed": torch.cat([keyed.uniform(1, seed=s, epoch=0, index=torch.tensor([5]), stream=0)[0] for s in range(n // 10)]),
-        "stream": torch.cat([keyed.uniform(1, seed=0, epoch=0, index=torch.tensor([5]), stream=s)[0] for s in range(n // 10)]),
-    }  # fmt: skip
+        "index": keyed.uniform(1, seed=0, epoch=0, index=torch.arange(20_000), stream=0)[:, 0],
+        "draw": keyed.uniform(20_000, seed=0, epoch=0, index=torch.tensor([5]), stream=0)[0],
+        "epoch": torch.cat([one(epoch=value) for value in range(1500)]),
+        "seed": torch.cat([one(seed=value) for value in range(1500)]),
+        "stream": torch.cat([one(stream=value) for value in range(1500)]),
+    }
     for name, values in series.items():
         x = values.double().numpy()
         assert x.min() >= 0, name
@@ -62,9 +66,9 @@ def test_numbers_are_uniform_and_uncorrelated_along_every_coordinate() -> None:
 
 
 def test_neighboring_keys_do_not_correlate() -> None:
-    base = dict(seed=4, epoch=10, index=torch.arange(20_000), stream=1)
+    base: dict[str, Any] = {"seed": 4, "epoch": 10, "index": torch.arange(20_000), "stream": 1}
     x = keyed.uniform(1, **base)[:, 0].numpy()
-    for change in (dict(seed=5), dict(epoch=11), dict(stream=2), dict(index=torch.arange(1, 20_001))):
+    for change in ({"seed": 5}, {"epoch": 11}, {"stream": 2}, {"index": torch.arange(1, 20_001)}):
         y = keyed.uniform(1, **{**base, **change})[:, 0].numpy()
         assert abs(np.corrcoef(x, y)[0, 1]) < 4 / np.sqrt(len(x)), change
         assert (x == y).mean() < 1e-3, change

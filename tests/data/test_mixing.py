@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from photographs import photographs
 from scipy import stats
 from timm.data.mixup import rand_bbox
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from cct_lightning.data.augment import Augment
 from cct_lightning.data.mixing import Mixing, MixingPolicy
 from cct_lightning.errors import InputError
-from photographs import photographs
 
 CLASSES = 10
 MIXUP, CUTMIX = MixingPolicy(cutmix_alpha=0.0), MixingPolicy(mixup_alpha=0.0)
