@@ -1,6 +1,5 @@
 """`cct fit | validate | test`: LightningCLI with the project's parts, run folder and messages."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,8 @@ class CctCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         self.dry = bool(config.fast_dev_run)
         if self.subcommand != "fit" or self.dry:
-            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+            logger = not self.dry and self.test_logger()
+            return super().instantiate_trainer(logger=logger, enable_checkpointing=False, **kwargs)
         options: Namespace = self.config_init["fit"]
         self.run_dir = choose_run_dir(options.run_dir, run_name(self.model, self.datamodule))
         check_writable(self.run_dir)
@@ -201,6 +201,20 @@ class CctCLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(report(self.record.summary, self.run_dir, best))
 
+    def test_logger(self) -> WandbLogger | bool:
+        """Return a logger for a W&B run of the job type `test`, where `cct test` is given a run folder."""
+        options: Namespace = self.config_init[self.subcommand]
+        mode, _ = wandb_mode(options.tracking.mode)
+        if self.subcommand != "test" or options.run_dir is None or mode == "disabled":
+            return False
+        return wandb_logger(
+            choose_run_dir(options.run_dir, ""),
+            options.tracking,
+            mode=mode,
+            name=run_name(self.model, self.datamodule),
+            tags=tags(self.model, self.datamodule),
+            job_type="test",
+        )
 
     def upload(self) -> None:
         """Log the checkpoints to W&B: by default only where it is online, since offline they are copied."""
@@ -331,7 +345,7 @@ def with_checkpoint_options(args: list[str]) -> list[str]:
         raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
     checkpoint = read_checkpoint(Path(path))
     config = checkpoint.get("config", {})
-    kept = {key: config[key] for key in ("model", "data", "seed_everything") if key in config}
+    kept = {key: config[key] for key in ("model", "data", "seed_everything", "tracking") if key in config}
     # The weights are in the checkpoint, and with them the position embedding that they hold.
     if kept.get("model", {}).pop("pretrained", None) and "position" in checkpoint["hyper_parameters"]:
         kept["model"]["position"] = checkpoint["hyper_parameters"]["position"]
