@@ -1,6 +1,7 @@
 """What a run needs of the machine and of its options, asked before the first step."""
 
 import os
+import platform
 import shutil
 import sysconfig
 from pathlib import Path
@@ -23,8 +24,8 @@ def has_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+        arm = platform.machine() in ("aarch64", "arm64") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return arm or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return True
 
 

@@ -53,7 +53,9 @@ def test_bf16_is_what_the_processor_says() -> None:
 
 def test_a_device_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     # A processor and a GPU that this machine is not.
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_f": True})
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     with pytest.raises(InputError, match=r"This CPU does not compute in bfloat16: use --trainer\.precision 32-true"):
         check_precision("bf16-mixed", device_type="cpu")
