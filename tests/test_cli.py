@@ -1,4 +1,4 @@
-"""The command line: help that answers at once, recipes by name, and bad input in one sentence before anything starts."""
+"""The command line: help at once, recipes by name, and bad input in one sentence before anything starts."""
 
 import json
 import subprocess
@@ -92,7 +92,9 @@ def test_recipes_build_on_each_other(tmp_path: Path) -> None:
 def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("trainer:\n  max_epochs: 7\nmodel:\n  label_smoothing: 0.2\n")
-    code, out, _ = cct("fit", "--config", "digits", "--config", str(mine), "--trainer.max_epochs", "9", "--print_config")
+    code, out, _ = cct(
+        "fit", "--config", "digits", "--config", str(mine), "--trainer.max_epochs", "9", "--print_config"
+    )
     assert code == 0
     config = yaml.safe_load(out)
     assert (config["trainer"]["max_epochs"], config["model"]["label_smoothing"]) == (9, 0.2)
@@ -116,7 +118,7 @@ FILES = {
     "open.yaml": "model: [\n",
     "object.yaml": "model: !!python/object/apply:os.system ['touch stolen']\n",
     "string.yaml": "just words\n",
-    "class.yaml": "trainer:\n  callbacks:\n    - class_path: subprocess.Popen\n      init_args:\n        args: [touch, stolen]\n",
+    "class.yaml": "trainer:\n  callbacks:\n  - class_path: subprocess.Popen\n    init_args:\n      args: [touch, stolen]\n",
 }
 
 # Arguments after `cct fit`, and what the one sentence must say.

@@ -1,0 +1,174 @@
+"""The whole slice: `cct fit --config digits`, what it reaches, and what can be done with what it leaves behind."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import Finished, run_cct
+
+import cct_lightning
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.training.module import Classifier
+
+SHORT = ("--config", "digits", "--trainer.max_epochs", "2", "--model.optim.warmup_epochs", "0.5")
+
+
+def inspect(run_dir: Path, *options: str) -> list[dict[str, Any]]:
+    """Read a W&B run file back with wandb's own reader."""
+    (file,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.strip()] if not options else [
+        json.loads(done.stdout)
+    ]  # fmt: skip
+
+
+def test_accuracy(digits_run: Finished) -> None:
+    found = re.search(r"test accuracy +([\d.]+) %", digits_run.output)
+    assert found is not None
+    assert float(found[1]) >= 98.0
+    for title in ("run folder", "checkpoint", "W&B run"):
+        path = re.search(rf"{title} +(\S+)", digits_run.output)
+        assert path is not None
+        assert (digits_run.folder.parent / path[1]).exists()
+    assert "sync later with `wandb sync" in digits_run.output
+
+
+def test_run_folder(digits_run: Finished) -> None:
+    names = {path.name for path in digits_run.folder.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "summary.json",
+        "best.ckpt",
+        "last.ckpt",
+        "wandb",
+    } <= names
+    summary = json.loads((digits_run.folder / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["test/acc"] >= 0.98
+    assert summary["best_val/acc"] > 0.95
+    assert summary["images_per_s"] > 0
+    assert summary["params"] == 203_275
+    assert summary["epochs"] == yaml.safe_load((digits_run.folder / "config.yaml").read_text())["trainer"]["max_epochs"]
+    with (digits_run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert max(float(row["val/acc"]) for row in rows if row["val/acc"]) == pytest.approx(summary["best_val/acc"])
+    assert len([row for row in rows if row["test/acc"]]) == 1, "the test split is touched once"
+    where = json.loads((digits_run.folder / "environment.json").read_text())
+    assert where["torch"] == torch.__version__.split("+")[0]
+    assert {"git_commit", "git_dirty", "python", "cpu", "gpus", "wandb"} <= set(where)
+
+
+def test_wandb_run(digits_run: Finished) -> None:
+    records = inspect(digits_run.folder)
+    text = json.dumps(records)
+    summary = json.loads((digits_run.folder / "summary.json").read_text())
+    for key in ("val/acc", "val/acc5", "val/loss", "train/loss", "train/images_per_s", "test/acc", "git_commit"):
+        assert key in text, key
+    for value in ("cct_2_3x1", "seqpool", "digits", "label_smoothing", "max_epochs", "best_val/acc", "params", "macs"):
+        assert value in text, value
+    (final,) = inspect(digits_run.folder, "--summary")
+    flat = json.dumps(final)
+    assert str(summary["params"]) in flat
+    assert f"{summary['test/acc']:.4f}"[:6] in flat
+
+
+def test_checkpoints_hold_plain_data(digits_run: Finished) -> None:
+    checkpoint = torch.load(digits_run.folder / "best.ckpt", weights_only=True)
+    hparams = checkpoint["hyper_parameters"]
+    assert hparams["arch"] == "cct_2_3x1"
+    assert hparams["classes"] == [str(digit) for digit in range(10)]
+    assert checkpoint["config"]["data"]["name"] == "digits"
+    assert all(name.startswith("net.") for name in checkpoint["state_dict"])
+
+
+def test_python_api_agrees_with_the_command(digits_run: Finished) -> None:
+    model = Classifier.load(digits_run.folder / "best.ckpt")
+    data = ImageDataModule(name="digits")
+    data.prepare()
+    right = total = 0
+    with torch.no_grad():
+        for batch in data.test_dataloader():
+            batch = data.on_after_batch_transfer(batch, 0)
+            right += int((model(batch.image).argmax(-1) == batch.label).sum())
+            total += len(batch.label)
+    summary = json.loads((digits_run.folder / "summary.json").read_text())
+    assert total == 359
+    assert right / total == pytest.approx(summary["test/acc"])
+
+
+def test_test_command_repeats_the_accuracy(digits_run: Finished, cct: Callable[..., tuple[int, str, str]]) -> None:
+    summary = json.loads((digits_run.folder / "summary.json").read_text())
+    for words in (["--run_dir", str(digits_run.folder)], [f"--ckpt_path={digits_run.folder / 'best.ckpt'}"]):
+        code, out, err = cct("test", *words)
+        assert code == 0, err
+        found = re.search(r"test/acc +│ +([\d.]+)", out)
+        assert found is not None, out
+        assert float(found[1]) == pytest.approx(summary["test/acc"])
+
+
+def test_resolved_config_repeats_the_run(tmp_path: Path) -> None:
+    first = run_cct("fit", *SHORT, "--run_dir", "first", "--tracking.mode", "disabled", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = run_cct("fit", "--config", "first/config.yaml", "--run_dir", "second", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("first", "second")]
+    kept = [[_without_speed(row) for row in csv.DictReader(text.splitlines())] for text in metrics]
+    assert kept[0] == kept[1]
+    weights = [
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("first", "second")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def _without_speed(row: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in row.items() if key != "train/images_per_s"}
+
+
+def test_a_killed_run_starts_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cct_lightning", "fit", "--config", "digits"]
+    for moment in ("config.yaml", "last.ckpt"):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not list(tmp_path.glob(f"runs/*/*/{moment}")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(list(tmp_path.glob("runs/*/*"))) == 2, "each launch has its own folder"
+    done = run_cct("fit", *SHORT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (finished,) = (
+        path for path in tmp_path.glob("runs/*/*/summary.json") if json.loads(path.read_text())["status"] == "finished"
+    )
+    assert (finished.parent / "best.ckpt").exists()
+
+
+def test_run_folder_continues(tmp_path: Path) -> None:
+    first = run_cct("fit", *SHORT, "--run_dir", "run", "--test_best", "false", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    refused = run_cct("fit", *SHORT, "--run_dir", "run", "--resume", "never", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "holds a run already" in refused.stderr
+
+
+def test_public_names_have_help() -> None:
+    for name in cct_lightning.__all__:
+        thing = getattr(cct_lightning, name)
+        assert thing.__doc__, name
+    assert set(cct_lightning.__all__) <= set(dir(cct_lightning))

@@ -1,0 +1,80 @@
+"""README is never wrong: its commands parse, its Python runs, its numbers are computed, its paths exist."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cct_lightning.cli import COMMANDS
+from cct_lightning.models.arch import budget, parse_arch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+COMMAND_LINES = [
+    line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()
+]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith("make")])
+def test_make_target_exists(line: str) -> None:
+    done = subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith(("cct fit", "cct validate"))])
+def test_command_parses(
+    line: str, cct: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_recipe.yaml").write_text("base: cifar10\nmodel:\n  arch: cct_2_3x2\n")
+    words = line.split()[1:]
+    code, out, err = cct(*words, *([] if "--help" in words else ["--print_config"]))
+    assert code == 0, err
+    if "--help" not in words:
+        assert {"model", "data", "trainer"} <= set(yaml.safe_load(out))
+
+
+def test_every_command_is_one_of_ours() -> None:
+    for line in COMMAND_LINES:
+        program, command = line.split()[:2]
+        assert program in ("make", "cct", "wandb", "pip", "sbatch", "torchrun"), line
+        assert program != "cct" or command in COMMANDS, line
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_python_runs(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_table_of_variants() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+)x\d+ \| .*? \| (\d+) \| ([\d.]+) M \| ([\d.]+) G \|$", README, re.MULTILINE)
+    assert len(rows) >= 6
+    for name, size, tokens, params, macs in rows:
+        arch = parse_arch(name)
+        cost = budget(arch)
+        printed = (int(size), int(tokens), params, macs)
+        assert printed == (arch.img_size[0], cost.tokens, f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}"), name
+
+
+def test_paths_exist() -> None:
+    tree = blocks("")[0]
+    folder = Path()
+    for line in tree.splitlines():
+        for name in re.match(r" *([\w./]+(?:, [\w./]+)*)", line)[1].split(", "):  # type: ignore[index]
+            folder = Path() if not line.startswith(" ") else folder
+            path = folder / name
+            assert (ROOT / path).exists(), path
+            if not line.startswith(" "):
+                folder = path
+    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / path).exists(), path
