@@ -118,7 +118,7 @@ FILES = {
     "open.yaml": "model: [\n",
     "object.yaml": "model: !!python/object/apply:os.system ['touch stolen']\n",
     "string.yaml": "just words\n",
-    "class.yaml": "trainer:\n  callbacks:\n  - class_path: subprocess.Popen\n    init_args:\n      args: [touch, stolen]\n",
+    "class.yaml": "trainer:\n  callbacks:\n  - class_path: subprocess.Popen\n    init_args: {args: [touch, stolen]}\n",
 }
 
 # Arguments after `cct fit`, and what the one sentence must say.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import Finished
 
 from cct_lightning.cli import COMMANDS
 from cct_lightning.models.arch import budget, parse_arch
@@ -30,7 +31,7 @@ def test_make_target_exists(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith(("cct fit", "cct validate"))])
+@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith("cct fit")])
 def test_command_parses(
     line: str, cct: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,6 +42,14 @@ def test_command_parses(
     assert code == 0, err
     if "--help" not in words:
         assert {"model", "data", "trainer"} <= set(yaml.safe_load(out))
+
+
+def test_commands_on_a_run(cct: Callable[..., tuple[int, str, str]], digits_run: Finished) -> None:
+    lines = [line for line in COMMAND_LINES if "RUN_DIR" in line and line.startswith("cct")]
+    assert lines
+    for line in lines:
+        code, _, err = cct(*line.replace("RUN_DIR", str(digits_run.folder)).split()[1:])
+        assert code == 0, f"{line}: {err}"
 
 
 def test_every_command_is_one_of_ours() -> None:
@@ -67,7 +76,7 @@ def test_table_of_variants() -> None:
 
 
 def test_paths_exist() -> None:
-    tree = blocks("")[0]
+    (tree,) = blocks("text")
     folder = Path()
     for line in tree.splitlines():
         for name in re.match(r" *([\w./]+(?:, [\w./]+)*)", line)[1].split(", "):  # type: ignore[index]
