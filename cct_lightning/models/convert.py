@@ -92,7 +92,8 @@ def written(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _describe(stored: Stored, arch: str | None) -> tuple[str, dict[str, Any]]:
     """Return the model's name and the hyperparameters that describe it, after checking that the weights fit it."""
-    name, model = model_of(stored, arch)
+    with torch.device("meta"):  # names and shapes alone: nothing is initialized in vain
+        name, model = model_of(stored, arch)
     hparams = dict(stored.hparams) or {
         "arch": name,
         "in_chans": stored_channels(stored),

@@ -60,9 +60,10 @@ def _check_published(path: Path) -> None:
 
 def is_sine(embedding: Tensor) -> bool:
     """Tell whether an embedding (1, N, D) is the fixed sine table; a learned one never comes that close."""
-    return torch.allclose(
-        embedding.float(), sine_table(*embedding.shape[1:]), atol=1e-2 if embedding.itemsize < 4 else 1e-4
-    )
+    with torch.device(embedding.device):
+        table = sine_table(embedding.shape[1], embedding.shape[2])
+    # The published tables were computed in float32; halves are rounded in the third digit.
+    return torch.allclose(embedding.float(), table, atol=1e-4 if embedding.itemsize >= 4 else 1e-2)
 
 
 def stored_channels(stored: Stored) -> int | None:
@@ -84,9 +85,10 @@ def infer_arch(stored: Stored) -> str:
         InputError: None or several have.
     """
     state, found = stored.state, []
+    depth = sum(name.endswith(".attn.qkv.weight") for name in state)
     for name in PUBLISHED:
         arch = parse_arch(name)
-        if arch.num_classes == stored_classes(stored) and _entries(arch) == _shapes(state):
+        if (arch.depth, arch.num_classes) == (depth, stored_classes(stored)) and _entries(arch) == _shapes(state):
             found.append((name, arch))
     if len(found) > 1:  # learnable or sine: the same shapes
         wanted = "sine" if is_sine(state["position.embedding"]) else "learnable"
@@ -148,7 +150,8 @@ def load_weights(model: nn.Module, stored: Stored) -> None:
             f"The checkpoint {stored.path}{holds} does not fit {arch.name if arch else type(model).__name__}: "
             f"{'; '.join(problems)}: choose the model and the parts that it was trained with."
         )
-    model.load_state_dict(state)
+    meta = any(parameter.is_meta for parameter in model.parameters())
+    model.load_state_dict(state, assign=meta)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -15,7 +15,6 @@ from cct_lightning.models.factory import create_model, load_model
 from cct_lightning.training.module import Classifier
 
 State = Callable[[str], dict[str, Tensor]]
-LARGE = [name for name in PUBLISHED if "14" in name]
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -27,8 +26,6 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_round_trip_of_every_published_variant(name: str, tmp_path: Path, golden_state: State) -> None:
     original = golden_state(name)
-    if name in LARGE:  # 22 million weights: the names and shapes matter, a quick fill will do
-        original = {key: value[..., :1].clone().expand(value.shape).contiguous() for key, value in original.items()}
     torch.save(original, tmp_path / "a.pth")
     convert(tmp_path / "a.pth", tmp_path / "b.safetensors")
     convert(tmp_path / "b.safetensors", tmp_path / "c.ckpt")
