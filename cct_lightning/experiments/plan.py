@@ -9,6 +9,7 @@ from typing import Any
 from cct_lightning.errors import InputError
 from cct_lightning.experiments.grid import SEED, GridRun
 from cct_lightning.experiments.state import RECORD, RunState, read_json, read_state
+from cct_lightning.tracking.run_dir import tilde
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +74,19 @@ def make_plan(runs: Sequence[GridRun], folder: Path) -> list[Planned]:
 
 
 def _settings(command: Any, parameters: Any) -> str:
-    values = {key: str(value) for key, value in (parameters or {}).items()}
+    values = {key: tilde(str(value)) for key, value in (parameters or {}).items()}
     return json.dumps([list(command or ()), values], sort_keys=True)
 
 
 def _difference(record: dict[str, Any], run: GridRun) -> str:
     theirs: dict[str, Any] = record.get("parameters", {})
-    keys = [key for key in {**theirs, **run.parameters} if str(theirs.get(key)) != str(run.parameters.get(key))]
+    ours = {key: tilde(str(value)) for key, value in run.parameters.items()}
+    keys = [key for key in {**theirs, **ours} if str(theirs.get(key)) != ours.get(key)]
     if not record:
         return "no ablation's"
     if not keys:
         return f"cct fit {' '.join(record.get('command', []))}"
-    return ", ".join(f"{key} was {theirs.get(key, 'not set')}, is {run.parameters.get(key, 'not set')}" for key in keys)
+    return ", ".join(f"{key} was {theirs.get(key, 'not set')}, is {ours.get(key, 'not set')}" for key in keys)
 
 
 def run_seconds(plan: Sequence[Planned]) -> list[float | None]:

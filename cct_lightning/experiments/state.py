@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from cct_lightning.experiments.grid import GridRun
 from cct_lightning.experiments.lock import is_locked
-from cct_lightning.tracking.run_dir import write_json
+from cct_lightning.tracking.run_dir import tilde, write_json
 
 RECORD = "ablation.json"
 LOG = "log.txt"
@@ -115,7 +115,7 @@ def write_record(folder: Path, run: GridRun, ablation: str) -> None:
         "variant": run.variant,
         "index": run.index,
         "command": list(run.command),
-        "parameters": run.parameters,
+        "parameters": {key: tilde(value) if isinstance(value, str) else value for key, value in run.parameters.items()},
     }
     write_json(folder / RECORD, {**read_json(folder / RECORD), **ours})
 

@@ -80,7 +80,8 @@ def _attempt(job: Job, lock: IO[str]) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1"}
     note(job.folder, reason="", began=time.time(), began_at=read_state(job.folder, mine=True).epoch)
     with (job.folder / LOG).open("a") as log:
-        log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments)}\n")
+        # The last word is this folder.
+        log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments[:-1])}\n")
         log.flush()
         start = log.tell()
         child = subprocess.Popen(
