@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cct_lightning.data.dataset import Batch
+from cct_lightning.errors import InputError
 
 
 class EpochSampler(DistributedSampler):
@@ -60,7 +61,11 @@ class Loader(DataLoader[Batch]):
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            # From a worker it comes wrapped in that worker's traceback; its own sentence stands at the end.
+            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing; that the method exists tells Lightning that a resume in mid-epoch is exact."""

@@ -144,14 +144,18 @@ def test_streaming_needs_a_size_and_statistics(make_tree: MakeTree) -> None:
         ImageDataModule(stream=True).prepare()
 
 
-def test_a_broken_file_of_a_stream_is_named(make_tree: MakeTree) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_of_a_stream_is_named(workers: int, make_tree: MakeTree) -> None:
     root = make_tree(train=4, test=0)
-    data = folder(root, stream=True, img_size=8, val_fraction=0.0, mean=[0.5] * 3, std=[0.5] * 3)
+    data = folder(root, stream=True, img_size=8, val_fraction=0.0, mean=[0.5] * 3, std=[0.5] * 3, num_workers=workers)
     data.prepare()
     broken = root / "train" / "b" / "003.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(InputError, match=r"Cannot read the image .*train/b/003\.png"):
+    with pytest.raises(InputError) as caught:
         list(data.train_dataloader())
+    assert str(caught.value).startswith(f"Cannot read the image {broken}: ")
+    assert str(caught.value).endswith(". Replace or remove the file.")
+    assert "\n" not in str(caught.value)
 
 
 def test_stored_size_leaves_a_margin_and_evaluation_takes_the_center(make_tree: MakeTree) -> None:
