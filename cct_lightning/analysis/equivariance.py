@@ -175,8 +175,7 @@ def plot_shift_error(
     """
     ax = one_axes(ax, (7, 4.5))
     _plot_by_shift(errors, shifts, 1.0, ax)
-    ax.axhline(math.sqrt(2), linestyle=":", color="#777777", label="unrelated tokens (√2)")
-    ax.set_ylabel("shift error (relative L2)")
+    ax.set_ylabel("shift error (relative L2, unrelated: √2)")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure_of(ax)

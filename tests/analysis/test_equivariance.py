@@ -126,11 +126,7 @@ def test_plots(photos) -> None:
     error = shift_error(create_model("cct_2_3x2"), photos)
     figure = plot_shift_error({"CCT": error, "ViT": error})
     assert figure.axes[0].get_xlabel() == "shift (pixels)"
-    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {
-        "CCT",
-        "ViT",
-        "unrelated tokens (√2)",
-    }
+    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {"CCT", "ViT"}
     assert plot_shift_consistency({"CCT": error.clamp(0, 1)}).axes
     with pytest.raises(InputError, match="'CCT' has 9 rows for 3 shifts"):
         plot_shift_error({"CCT": error}, shifts=range(3))
