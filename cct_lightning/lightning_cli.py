@@ -1,9 +1,8 @@
 """`cct fit | validate | test`: LightningCLI with the project's parts, run folder and messages."""
 
-from pathlib import Path
+import sys
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -15,18 +14,18 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from cct_lightning.command import OneSentence
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
-from cct_lightning.models.summary import summarize
+from cct_lightning.evaluation import LINKS, with_checkpoint_options
 from cct_lightning.tracking.callback import RunRecord
-from cct_lightning.tracking.checkpoints import RunCheckpoint
+from cct_lightning.tracking.checkpoints import checkpoints, find_checkpoint
+from cct_lightning.tracking.labels import costs, opening, relative, report, run_name, tags
 from cct_lightning.tracking.loggers import MetricsCsv, Tracking, claim_run_id, wandb_logger, wandb_mode
 from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
 from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, tilde, write_atomically
+from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss, TrainingFailed
+from cct_lightning.training.checks import check_training
 from cct_lightning.training.module import Classifier
-
-# What the data decides and the model needs: linked, never typed twice.
-LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std")
 
 
 class Parser(OneSentence, LightningArgumentParser):
@@ -119,46 +118,70 @@ class CctCLI(LightningCLI):
         self.run_dir = choose_run_dir(options.run_dir, run_name(self.model, self.datamodule))
         check_writable(self.run_dir)
         self.checkpoint = find_checkpoint(self.run_dir, options.resume)
-        mode, self.note = wandb_mode(options.tracking.mode)
-        loggers: list[Logger] = [MetricsCsv(self.run_dir)]
-        if config.logger is None or config.logger is True:
-            if mode != "disabled":
-                loggers.append(
-                    wandb_logger(
-                        self.run_dir,
-                        options.tracking,
-                        mode=mode,
-                        name=run_name(self.model, self.datamodule),
-                        tags=tags(self.model, self.datamodule),
-                        job_type="fit",
-                    )
-                )
-        elif config.logger:
-            loggers += config.logger if isinstance(config.logger, list) else [config.logger]
         self.record = RunRecord(run_dir=self.run_dir, config=self.plain_config(), costs=costs(self.model))
-        ours: list[Callback] = [self.record, LearningRateMonitor("step"), PredictionsFile(run_dir=self.run_dir)]
-        if options.tracking.media_every_n_epochs and any(isinstance(logger, WandbLogger) for logger in loggers):
-            ours.append(WandbMedia(every_n_epochs=options.tracking.media_every_n_epochs))
-        if config.enable_progress_bar is not False:
-            ours.append(progress())
+        loggers = self.loggers(options)
+        bar = [progress()] if config.enable_progress_bar is not False else []
+        callbacks = [*_listed(config.callbacks), *self.callbacks(options, loggers), *bar]
+        return super().instantiate_trainer(
+            logger=loggers,
+            callbacks=callbacks,
+            default_root_dir=config.default_root_dir or str(self.run_dir),
             # Lightning would add its own bar beside the lines of a log file.
-            kwargs["enable_progress_bar"] = isinstance(ours[-1], Progress)
-        if config.enable_checkpointing is not False:
-            ours += checkpoints(self.run_dir, monitor="val/acc" if self.datamodule.has_val else None)
-        callbacks = config.callbacks or []
-        callbacks = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *ours]
-        root = config.default_root_dir or str(self.run_dir)
-        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, default_root_dir=root, **kwargs)
+            enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
+            **kwargs,
+        )
+
+    def loggers(self, options: Namespace) -> list[Logger]:
+        """Return metrics.csv, and W&B or the loggers of the configuration."""
+        mode, self.note = wandb_mode(options.tracking.mode)
+        asked = options.trainer.logger
+        if asked not in (None, True):
+            return [MetricsCsv(self.run_dir), *_listed(asked or None)]
+        return [MetricsCsv(self.run_dir), *([self.wandb(options, mode)] if mode != "disabled" else [])]
+
+    def wandb(self, options: Namespace, mode: str) -> WandbLogger:
+        """Return the W&B logger of this run."""
+        return wandb_logger(
+            choose_run_dir(options.run_dir, run_name(self.model, self.datamodule)),
+            options.tracking,
+            mode=mode,
+            name=run_name(self.model, self.datamodule),
+            tags=tags(self.model, self.datamodule),
+            job_type=str(self.subcommand),
+        )
+
+    def callbacks(self, options: Namespace, loggers: list[Logger]) -> list[Callback]:
+        """Return what every run has: its record, its checkpoints, and a stop where the loss is lost."""
+        found: list[Callback] = [
+            self.record,
+            LearningRateMonitor("step"),
+            GradientNorm(),
+            StopOnNonFiniteLoss(run_dir=self.run_dir),
+            PredictionsFile(run_dir=self.run_dir),
+        ]
+        if options.tracking.media_every_n_epochs and any(isinstance(logger, WandbLogger) for logger in loggers):
+            found.append(WandbMedia(every_n_epochs=options.tracking.media_every_n_epochs))
+        if options.trainer.enable_checkpointing is not False:
+            found += checkpoints(self.run_dir, monitor="val/acc" if self.datamodule.has_val else None)
+        return found
 
     def plain_config(self) -> dict[str, Any]:
         """Return the resolved configuration as plain types, without what belongs to this one run folder."""
         parser = self._parser(self.subcommand)
         config = yaml.safe_load(parser.dump(self.config[str(self.subcommand)], skip_none=False, skip_validation=True))
-        return _tilde({**config, "base": None, "run_dir": None, "resume": "auto"})
+        return _shared({**config, "base": None, "run_dir": None, "resume": "auto"})
 
     def before_fit(self) -> None:
-        """Find what is wrong with the data, then make the run folder."""
-        self.datamodule.prepare()
+        """Find what is wrong with options and data, then make the run folder."""
+        check_training(
+            self.model.optim,
+            epochs=self.trainer.max_epochs or 0,
+            precision=self.trainer.precision,
+            device_type=self.trainer.strategy.root_device.type,
+            compile=self.model.compile_net,
+            accumulate=self.trainer.accumulate_grad_batches,
+        )
+        self.datamodule.prepare(self.trainer)
         if self.dry or not self.trainer.is_global_zero:
             return
         self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -167,23 +190,11 @@ class CctCLI(LightningCLI):
                 claim_run_id(logger, self.run_dir)
         config = yaml.safe_dump(self.plain_config(), sort_keys=False, allow_unicode=True)
         write_atomically(self.run_dir / "config.yaml", f"# cct fit --config {self.run_dir.name}/config.yaml\n{config}")
-        print(self.opening())
+        print(opening(self.model, self.datamodule, self.record.summary))
+        continued = f", continued from {self.checkpoint.name}" if self.checkpoint else ""
+        print(f"Run folder {relative(self.run_dir)}{continued}")
         if self.note:
             print(self.note)
-
-    def opening(self) -> str:
-        """Return the lines that say what is about to be trained, on what, and where it goes."""
-        data, summary = self.datamodule, self.record.summary
-        images = ", ".join(f"{len(index):,} {split}" for split, index in data.index.items() if len(index))
-        height, width = data.img_size
-        tokens = f", {summary['tokens']} tokens" if summary["tokens"] else ""
-        where = relative(self.run_dir) + (f", continued from {self.checkpoint.name}" if self.checkpoint else "")
-        return (
-            f"{self.model.hparams['arch']}: {summary['params']:,} parameters, "
-            f"{summary['macs'] / 1e6:,.1f} M MACs{tokens}\n"
-            f"{data.name}: {images} images of {height}x{width}, {data.num_classes} classes\n"
-            f"Run folder {where}"
-        )
 
     def fit(self, model: Classifier, datamodule: ImageDataModule) -> None:
         """Train, then test the best epoch once."""
@@ -207,14 +218,7 @@ class CctCLI(LightningCLI):
         mode, _ = wandb_mode(options.tracking.mode)
         if self.subcommand != "test" or options.run_dir is None or mode == "disabled":
             return False
-        return wandb_logger(
-            choose_run_dir(options.run_dir, ""),
-            options.tracking,
-            mode=mode,
-            name=run_name(self.model, self.datamodule),
-            tags=tags(self.model, self.datamodule),
-            job_type="test",
-        )
+        return self.wandb(options, mode)
 
     def upload(self) -> None:
         """Log the checkpoints to W&B: by default only where it is online, since offline they are copied."""
@@ -225,146 +229,17 @@ class CctCLI(LightningCLI):
                 print(upload_checkpoints(logger, self.run_dir, self.record.summary))
 
 
-def run_name(model: Classifier, data: ImageDataModule) -> str:
-    """Return data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
-    # Dropout rates and the like are told from the configuration, not from the name.
-    parts = [f"{key}={value}" for key, value in model.parts.items() if not key.endswith(("drop", "rate"))]
-    return "-".join([str(data.name), str(model.hparams["arch"]), *parts])
-
-
-def tags(model: Classifier, data: ImageDataModule) -> list[str]:
-    """Return W&B's tags: data set, model and its parts."""
-    arch = getattr(model.net, "arch", None)
-    parts = [arch.tokenizer, arch.pool, f"position-{arch.position}"] if arch is not None else []
-    return [str(data.name), str(model.hparams["arch"]), *parts]
-
-
-def costs(model: Classifier) -> dict[str, Any]:
-    """Return parameters and MACs of the model, for the summary."""
-    cost = summarize(model.net, tuple(model.hparams["img_size"]), model.hparams["in_chans"])
-    return {"params": cost.params, "macs": cost.macs, "tokens": cost.tokens}
-
-
-def checkpoints(run_dir: Path, *, monitor: str | None) -> list[Callback]:
-    """Return the callbacks that keep best.ckpt and last.ckpt.
-
-    Two, because ModelCheckpoint's own `save_last` leaves last.ckpt stale in epochs that are not among the best.
-    """
-    last = RunCheckpoint(
-        dirpath=run_dir,
-        filename="last",
-        monitor=None,
-        save_top_k=1,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        save_on_exception=True,
-        enable_version_counter=False,
-    )
-    if monitor is None:
-        return [last]
-    best = RunCheckpoint(
-        dirpath=run_dir, filename="best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False
-    )
-    return [best, last]
-
-
-def find_checkpoint(run_dir: Path, resume: str) -> Path | None:
-    """Return the checkpoint to continue from.
-
-    Args:
-        run_dir: Run folder.
-        resume: `auto`, `never`, or a path.
-
-    Raises:
-        InputError: The path is no file, or the folder holds a run that must not be continued.
-    """
-    last = run_dir / "last.ckpt"
-    if resume == "auto":
-        return last if last.is_file() else None
-    if resume == "never":
-        if (run_dir / "config.yaml").exists():
-            raise InputError(
-                f"{run_dir} holds a run already: choose another --run_dir, or --resume auto to continue it."
-            )
-        return None
-    if not Path(resume).is_file():
-        raise InputError(f"No checkpoint at {resume}: --resume takes auto, never, or the path of a checkpoint.")
-    return Path(resume)
-
-
-def _tilde(value: Any) -> Any:
+def _shared(value: Any) -> Any:
     # A path below the home folder is written as ~/..., so that a shared config names no user.
     if isinstance(value, dict):
-        return {key: _tilde(item) for key, item in value.items()}
+        return {key: _shared(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_tilde(item) for item in value]
+        return [_shared(item) for item in value]
     return tilde(value) if isinstance(value, str) else value
 
 
-def relative(path: Path) -> str:
-    """Return a path as the user would type it: relative to the working directory when it lies below."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else _tilde(str(path))
-
-
-def report(summary: dict[str, Any], run_dir: Path, checkpoint: Path) -> str:
-    """Return the closing lines of a run."""
-    lines = []
-    for key, title in (("test/acc", "test accuracy"), ("best_val/acc", "best validation accuracy")):
-        if key in summary:
-            lines.append((title, f"{100 * summary[key]:.2f} %"))
-    offline = sorted((run_dir / "wandb").glob("*run-*"))
-    lines += [("training", f"{summary['train_seconds']:.0f} s, {summary.get('images_per_s', 0):,.0f} images/s")]
-    lines += [("run folder", relative(run_dir)), ("checkpoint", relative(checkpoint))]
-    lines += [("W&B run", relative(offline[-1]))] if offline else []
-    return "\n".join(f"{title:26}{value}" for title, value in lines)
-
-
-def with_checkpoint_options(args: list[str]) -> list[str]:
-    """Give `validate` and `test` the options of the run that a checkpoint comes from.
-
-    `--run_dir DIR` stands for its best checkpoint. The run's model and data come first, so that the options
-    of the command line win.
-    """
-    command, *rest = args
-    options: dict[str, str | None] = {"--ckpt_path": None, "--run_dir": None}
-    for word, value in zip(rest, [*rest[1:], ""], strict=False):
-        option, equals, inline = word.partition("=")
-        if option in options:
-            options[option] = inline if equals else value
-    path, run_dir = options["--ckpt_path"], options["--run_dir"]
-    if path is None and run_dir is not None:
-        folder = Path(run_dir)
-        found = [folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()]
-        if not found:
-            raise InputError(f"No checkpoint in {folder}: --run_dir takes the folder of a run of `cct fit`.")
-        path = str(found[0])
-        rest.append(f"--ckpt_path={path}")
-    if path is None:
-        if {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in rest}:
-            return args
-        raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
-    checkpoint = read_checkpoint(Path(path))
-    config = checkpoint.get("config", {})
-    kept = {key: config[key] for key in ("model", "data", "seed_everything", "tracking") if key in config}
-    # The weights are in the checkpoint, and with them the position embedding that they hold.
-    if kept.get("model", {}).pop("pretrained", None) and "position" in checkpoint["hyper_parameters"]:
-        kept["model"]["position"] = checkpoint["hyper_parameters"]["position"]
-    return [command, f"--config={yaml.safe_dump(kept)}", *rest]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code that it may hold.
-
-    Raises:
-        InputError: No file, or none that PyTorch's safe loader accepts.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise InputError(f"No checkpoint at {path}.") from None
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not a checkpoint that can be read safely ({reason}).") from error
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def run_lightning(args: list[str]) -> None:
@@ -380,3 +255,6 @@ def run_lightning(args: list[str]) -> None:
         CctCLI(args)
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+    except TrainingFailed as error:
+        print(f"cct {args[0]}: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -10,7 +10,16 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich.console import Console
 
 # Lightning says these on every start; none asks the user for anything.
-_CHATTER = ("Seed set to", "TPU available", "💡 Tip", "Loading `train_dataloader`", "Restoring states from", "Loaded model weights")
+_CHATTER = (
+    "Seed set to",
+    "TPU available",
+    "💡 Tip",
+    "Loading `train_dataloader`",
+    "Restoring states from",
+    "Loaded model weights",
+    "The following callbacks returned in `LightningModule.configure_callbacks`",
+    "`weights_only` was not set",
+)
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*Checkpoint directory .* exists and is not empty.*",

@@ -20,6 +20,7 @@ from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import Parts, create_model
+from cct_lightning.training.ema import EMA
 from cct_lightning.training.finetune import FineTune, FreezeBackbone
 from cct_lightning.training.optim import Optim, build_optimizer
 from cct_lightning.training.schedule import build_schedule
@@ -45,6 +46,8 @@ class Classifier(pl.LightningModule):
         label_smoothing: Share of the target that is spread over all classes, in training.
         optim: Optimizer and schedule.
         finetune: How the learning rate differs within a model that starts from trained weights.
+        ema_decay: Average the weights over the steps with this decay (0.9998 remembers about 5,000 steps), and
+            validate, keep and test the average; null for none.
         compile: Compile the network with torch.compile: faster on GPUs after a minute of compilation.
         **parts: Parts that differ from those of the name.
 
@@ -66,6 +69,7 @@ class Classifier(pl.LightningModule):
         label_smoothing: float = 0.1,
         optim: Optim = Optim(),  # noqa: B008 - frozen
         finetune: FineTune = FineTune(),  # noqa: B008 - frozen
+        ema_decay: float | None = None,
         compile: bool = False,
         **parts: Unpack[Parts],
     ) -> None:
@@ -75,7 +79,7 @@ class Classifier(pl.LightningModule):
         # A checkpoint holds these as plain dicts, so that it loads with weights_only=True.
         self.optim = Optim(**optim) if isinstance(optim, dict) else optim
         self.finetune = FineTune(**finetune) if isinstance(finetune, dict) else finetune
-        self.label_smoothing, self.compile_net = label_smoothing, compile
+        self.label_smoothing, self.ema_decay, self.compile_net = label_smoothing, ema_decay, compile
         self.parts = {key: value for key, value in parts.items() if value is not None}
         self.classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
         self.net = create_model(
@@ -95,6 +99,7 @@ class Classifier(pl.LightningModule):
                 "label_smoothing": label_smoothing,
                 "optim": dataclasses.asdict(self.optim),
                 "finetune": dataclasses.asdict(self.finetune),
+                "ema_decay": ema_decay,
                 "compile": compile,
                 **self.parts,
             },
@@ -177,8 +182,9 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Freeze the backbone where `finetune` says so."""
-        return [FreezeBackbone()] if self.finetune.freeze_backbone else []
+        """Freeze the backbone where `finetune` says so, average the weights where `ema_decay` does."""
+        freeze: list[pl.Callback] = [FreezeBackbone()] if self.finetune.freeze_backbone else []
+        return freeze + ([EMA(decay=self.ema_decay)] if self.ema_decay is not None else [])
 
     @property
     def global_batch_size(self) -> int:
