@@ -194,12 +194,9 @@ def _option(runs: Sequence[Run], key: str) -> str:
         return key
     if len(matches) == 1:
         return matches[0]
-    # An option that is null everywhere or absent, such as model.pool, is still one.
-    if not matches and "." in key and any(name.startswith(key.partition(".")[0] + ".") for name in known):
-        return key
     if matches:
         raise InputError(f"--by {key} could be {' or '.join(matches)}: give the whole name.")
-    raise InputError(f"No run has the option {key!r}.{nearest(key, known)}")
+    raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
 
 
 def _metric(runs: Sequence[Run], metric: str | None) -> str:
