@@ -48,15 +48,18 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
     images = images.mul_(~box)  # zero is the mean, once normalized
     if policy.erasing_mode == "const":
         return images
-    return images.add_(_noise(images, policy.erasing_mode, index, draw) * box)
+    shape = (images.shape[1], 1, 1) if policy.erasing_mode == "rand" else tuple(images.shape[1:])
+    if torch.compiler.is_compiling() or images.device.type != "cpu":
+        return images.add_(_noise(shape, index, draw) * box)
+    # Numbers for whole images cost more than the rest together: only for those that need them.
+    drew = erased.nonzero()[:, 0]
+    return images.index_add_(0, drew, _noise(shape, index[drew], draw) * box[drew])
 
 
-def _noise(images: Tensor, mode: str, index: Tensor, draw: Callable[..., Tensor]) -> Tensor:
-    """Standard normal numbers of 4096 values, (B, C, 1, 1) or (B, C, H, W), exactly alike on every device."""
-    b, c, h, w = images.shape
-    shape = (c, 1, 1) if mode == "rand" else (c, h, w)
+def _noise(shape: tuple[int, ...], index: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+    """Standard normal numbers of 4096 values, (B, *shape), exactly alike on every device."""
     draws = draw(_BOX_DRAWS + math.prod(shape), index=index)[:, _BOX_DRAWS:]
     # A table, because logarithms and cosines of whole images cost more, and may differ in the last bit.
-    middles = (torch.arange(_QUANTILES, dtype=torch.float64, device=images.device) + 0.5) / _QUANTILES
+    middles = (torch.arange(_QUANTILES, dtype=torch.float64, device=index.device) + 0.5) / _QUANTILES
     table = torch.special.ndtri(middles).float()
-    return table[keyed.integers(draws, _QUANTILES)].view(b, *shape)
+    return table[keyed.integers(draws, _QUANTILES)].view(len(index), *shape)

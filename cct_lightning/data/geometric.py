@@ -156,9 +156,9 @@ def affine_matrix(degrees: Tensor, zoom: Tensor, shift: Tensor, size: tuple[int,
     """
     h, w = size
     # float64: a last-bit difference between devices in the cosine is gone after rounding to 2^-16.
-    angle = degrees.double() * (math.pi / 180)
-    cos, sin = torch.cos(angle) / zoom.double(), torch.sin(angle) / zoom.double()
-    x, y = w / 2 + shift[:, 0].double(), h / 2 + shift[:, 1].double()
-    top = torch.stack((cos, -sin, w / 2 - cos * x + sin * y), 1)
-    bottom = torch.stack((sin, cos, h / 2 - sin * x - cos * y), 1)
-    return torch.stack((top, bottom), 1)
+    angle, zoom = degrees.double() * (math.pi / 180), zoom.double()
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    # The output's point that shows the input's center, which is as well the center of the rotation.
+    x, y = (shift.double() + torch.tensor((w / 2, h / 2), dtype=torch.float64, device=shift.device)).unbind(1)
+    rows = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
+    return torch.stack(rows, 1).view(-1, 2, 3)

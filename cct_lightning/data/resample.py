@@ -19,13 +19,13 @@ from cct_lightning.data.pixels import to_uint8
 _WEIGHT_UNIT = 2.0**-14
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """First tap and weights for a box of every length from 0 to `inputs`.
 
     Returns:
-        Places within the box, int64, shape (N + 1, M, T); weights, float32, shape (2 * (N + 1), M, T): those of the
-        triangle, then those of the cubic. Weights outside the box are zero.
+        Places within the box, int64, shape (2, N + 1, M, T), as they are and with the output reversed; their weights,
+        float32, shape (2, 2, N + 1, M, T), the first 2 for the triangle and the cubic. They are zero outside the box.
     """
     lengths = torch.arange(inputs + 1, dtype=torch.float64).clamp_min(1)[:, None, None]
     scale = lengths / outputs
@@ -42,7 +42,9 @@ def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tens
     # Multiples of 2^-14: products with pixels and all their sums are then exact in float32 (8 + 14 bits and a sum of
     # absolute weights below 2), so that the order of summation, which depends on batch and device, changes nothing.
     weights = (torch.round(weights / _WEIGHT_UNIT) * _WEIGHT_UNIT).float()
-    return place.long().to(device), weights.flatten(0, 1).to(device)
+    place = torch.stack((place, place.flip(1))).long()
+    weights = torch.stack((weights, weights.flip(2)), 1)
+    return place.to(device), weights.to(device)
 
 
 def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inputs: int, outputs: int) -> Tensor:
@@ -62,11 +64,11 @@ def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inpu
     # A compiled graph holds the bank as a constant computation; the cache is for eager.
     bank = _bank.__wrapped__ if torch.compiler.is_compiling() else _bank
     places, weights = bank(inputs, outputs, start.device)
-    place = places.index_select(0, length) + start[:, None, None]  # (B, M, T)
-    weight = weights.index_select(0, length + cubic * (inputs + 1))
+    row = length + flip * (inputs + 1)
+    place = places.flatten(0, 1).index_select(0, row) + start[:, None, None]  # (B, M, T)
+    weight = weights.flatten(0, 2).index_select(0, row + cubic * (2 * (inputs + 1)))
     matrix = torch.zeros(len(start), outputs, inputs, device=start.device)
-    matrix.scatter_add_(2, place.clamp_(0, inputs - 1), weight)
-    return torch.where(flip[:, None, None], matrix.flip(1), matrix)
+    return matrix.scatter_add_(2, place.clamp_(0, inputs - 1), weight)
 
 
 def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
