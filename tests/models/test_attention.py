@@ -49,9 +49,9 @@ def test_mask_keeps_the_right_share(p: float, dtype: torch.dtype) -> None:
 
 def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
     module, x = attention(0.3).train(), torch.randn(1, 10, 32)
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     draws = module(x.expand(2000, -1, -1))
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     assert torch.equal(module(x.expand(2000, -1, -1)), draws)
     assert not torch.equal(draws[1], draws[0])
     expected = module.eval()(x)[0]
