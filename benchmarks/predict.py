@@ -112,7 +112,7 @@ def main() -> None:
     notes = (
         f"{args.images} PNG files of {args.size} x {args.size}, batches of {args.batch} on {device.type}, float32, "
         f"{torch.get_num_threads()} torch threads, medians of {args.rounds} interleaved rounds. A model that is faster "
-        "than `reading alone` waits for the decoding of its files, which is the processor's work: that is the limit for "
+        "than `reading alone` waits for the decoding of its files, which is the processor's work: that is the limit of "
         "small models and for GPUs."
     )
     print(report.write(args.name, f"Predictions: {args.arch}", notes, rows, told))
