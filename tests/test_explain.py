@@ -150,6 +150,13 @@ def test_other_pools(arch: str, parts: dict[str, str], name: str, folder: Path, 
     assert name in (tmp_path / "page.html").read_text()
 
 
+def test_network_without_tokens(folder: Path, tmp_path: Path) -> None:
+    ckpt = checkpoint(tmp_path / "x.ckpt", arch="resnet18", steps=1)
+    explain(ckpt, [next(folder.glob("digit-*.png"))], tmp_path / "page.html", device="cpu")
+    page = Page(tmp_path / "page.html")
+    assert [attrs["alt"] for attrs in page.find("img")] == ["Image", "SmoothGrad"]
+
+
 def test_name_that_is_no_text(ckpt: Path, folder: Path, tmp_path: Path) -> None:
     strange = tmp_path / b"bad-\xff.png".decode("utf-8", "surrogateescape")
     try:
