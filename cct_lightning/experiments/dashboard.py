@@ -80,7 +80,7 @@ def build_workspace(entity: str, project: str, grid: Grid) -> "ws.Workspace":
         ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=50),
         runset_settings=ws.RunsetSettings(
-            filters=[ws.Metric("Group") == _group(grid), ws.Metric("JobType") == "fit"],
+            filters=ws.And(ws.Metric("Group") == _group(grid), ws.Metric("JobType") == "fit"),
             groupby=[ws.Config(key) for key in keys],
             order=[ws.Ordering(ws.Summary(_FINAL), ascending=False)],
             pinned_columns=[f"summary:{_FINAL}", *(column(key) for key in keys)],

@@ -103,6 +103,22 @@ def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
     return classes, counts
 
 
+def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.ndarray | None]]:
+    """Return the accuracy of each class (K,) in percent for each group of runs; NaN for a class without test images.
+
+    Returns:
+        K class names, those of the first group with predictions, and one entry per group: None without predictions, or
+        with those of other classes.
+    """
+    found = [confusion(runs) for runs in groups]
+    classes = next((part[0] for part in found if part is not None), [])
+    with np.errstate(invalid="ignore"):
+        return classes, [
+            100 * np.diag(part[1]) / part[1].sum(1) if part is not None and part[0] == classes else None
+            for part in found
+        ]
+
+
 def samples(run: Run) -> list[Sample]:
     """Return the sample images of a run: the first ones of the test split, which all runs of a data set share."""
     found = predictions(run)

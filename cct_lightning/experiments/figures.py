@@ -31,21 +31,21 @@ def _faded(i: int) -> str:
     return f"rgba({red},{green},{blue},0.15)"
 
 
-def _name(variant: Variant) -> str:
-    # Plotly reads markup in texts.
-    return escape(variant.name)
+def _text(text: str, *, room: int = 60) -> str:
+    # Plotly reads markup in texts, and draws nothing where they leave no room.
+    return escape(text if len(text) <= room else text[: room - 1] + "…", quote=False)
 
 
 def _finish(figure: go.Figure, *, x: str, y: str, height: int = 460) -> go.Figure:
     return figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 64, "r": 16, "t": 24, "b": 56},
+        margin={"l": 64, "r": 16, "t": 40, "b": 56},
         font={"size": 14},
-        xaxis_title=escape(x),
-        yaxis_title=escape(y),
+        xaxis_title=_text(x),
+        yaxis_title=_text(y),
         # Below the figure, so that a phone has its whole width for the curves.
-        legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
         hovermode="closest",
     )
 
@@ -73,7 +73,7 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
             x=table["epoch"].tolist(),
             y=(scale * table["mean"]).tolist(),
             **group,
-            name=_name(variant),
+            name=_text(variant.name),
             mode="lines" if len(table) > 1 else "markers",
             line={"color": color(i), "dash": _DASHES[i // 7 % len(_DASHES)]},
             hovertemplate="epoch %{x}: %{y:.4g}",
@@ -99,28 +99,13 @@ def against_cost(comparison: Comparison, key: str, title: str) -> go.Figure | No
             x=[cost],
             y=[scale * mean(variant.results)],
             error_y={"type": "data", "array": [0 if np.isnan(spread) else scale * spread]},
-            name=_name(variant),
+            name=_text(variant.name),
             mode="markers",
             marker={"color": color(i), "size": 11, "symbol": _SYMBOLS[MARKERS[i % len(MARKERS)]]},
             hovertemplate="%{x:.4g}: %{y:.4g}",
         )
     metric = comparison.metric
     return _finish(figure, x=title, y=f"{metric} (%)" if scale == 100 else metric) if figure.data else None
-
-
-def class_accuracy(comparison: Comparison) -> go.Figure | None:
-    """Draw the accuracy of each class by variant, all seeds together."""
-    rows, names, classes = [], [], [""]
-    for variant in comparison.variants:
-        if (found := confusion(variant.finished)) is not None:
-            classes, counts = found
-            rows.append(100 * np.diag(counts) / np.maximum(counts.sum(1), 1))
-            names.append(_name(variant))
-    if not rows or len({len(row) for row in rows}) > 1:
-        return None
-    figure = _heatmap(np.array(rows), x=classes, y=names, few=len(classes) <= _TELL_APART)
-    figure.update_layout(xaxis_title="class", height=160 + 40 * len(rows))
-    return figure
 
 
 def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
@@ -146,14 +131,18 @@ def _heatmap(values: np.ndarray, *, x: Sequence[str], y: Sequence[str], few: boo
             zmax=100,
             colorscale="Cividis",
             colorbar={"title": "%", "thickness": 12},
-            texttemplate="%{z:.0f}" if few else None,
+            text=[["" if value == 0 else f"{value:.0f}" for value in row] for row in values] if few else None,
+            texttemplate="%{text}" if few else None,
             hovertemplate="%{z:.1f} %<extra></extra>",
         )
     )
     # By number, since two classes may share a name.
-    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=[escape(name) for name in x], type="linear")
+    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=[_text(name, room=20) for name in x], type="linear")
     figure.update_yaxes(
-        tickvals=list(range(len(y))), ticktext=[escape(name) for name in y], autorange="reversed", automargin=True
+        tickvals=list(range(len(y))),
+        ticktext=[_text(name, room=20) for name in y],
+        autorange="reversed",
+        automargin=True,
     )
     return _finish(figure, x="", y="")
 
@@ -173,5 +162,9 @@ def to_html(figure: go.Figure, ident: str) -> str:
         div_id=ident,
         default_width="100%",
         default_height=f"{figure.layout.height}px",
-        config={"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]},
+        config={
+            "responsive": True,
+            "displaylogo": False,
+            "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+        },
     )

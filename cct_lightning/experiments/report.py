@@ -74,7 +74,6 @@ def page(comparison: Comparison, *, title: str) -> str:
 
     curves = [(key, figures.learning_curves(comparison, key)) for key in _CURVES]
     costs = [(text, figures.against_cost(comparison, key, text)) for key, text in _COSTS]
-    classes = figures.class_accuracy(comparison)
     shown = [
         (variant, next((run for run in variant.finished if has_predictions(run)), None))
         for variant in comparison.variants
@@ -94,7 +93,7 @@ def page(comparison: Comparison, *, title: str) -> str:
         notes=notes(comparison),
         curves=[(key, figures.to_html(fig, f"curve-{i}")) for i, (key, fig) in enumerate(curves) if fig],
         costs=[(text, figures.to_html(fig, f"cost-{i}")) for i, (text, fig) in enumerate(costs) if fig],
-        classes=figures.to_html(classes, "classes") if classes else "",
+        classes=_classes(comparison),
         matrices=[
             (name, figures.to_html(fig, f"confusion-{i}"))
             for i, (name, fig) in enumerate(figures.confusion_matrices(comparison))
@@ -122,6 +121,15 @@ def _row(comparison: Comparison, variant: Variant) -> dict[str, Any]:
         "baseline": variant is comparison.baseline,
         "empty": not variant.results,
     }
+
+
+def _classes(comparison: Comparison) -> dict[str, Any]:
+    from cct_lightning.experiments.evidence import class_accuracy
+
+    names, columns = class_accuracy([variant.finished for variant in comparison.variants])
+    kept = [(v.name, c) for v, c in zip(comparison.variants, columns, strict=True) if c is not None]
+    rows = [(name, [f"{c[k]:.1f}" if c[k] == c[k] else "-" for _, c in kept]) for k, name in enumerate(names)]
+    return {"variants": [name for name, _ in kept], "rows": rows}
 
 
 def _options(comparison: Comparison) -> dict[str, Any]:
