@@ -75,9 +75,9 @@ def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, inter
     first, phase = _split(start)
     weights = _weights(phase, cubic[:, None, None], interpolation)  # constant along a row: (B, H, 1)
     values = _take_columns(images, first + columns).to(torch.int32)  # (B, C, H, W + 3)
-    total = torch.zeros((), dtype=torch.int32, device=images.device)
+    total = torch.zeros_like(images, dtype=torch.int32)
     for tap in range(4)[_TAPS[interpolation]]:
-        total = total + weights[tap][:, None] * values[..., tap : tap + w]
+        total.addcmul_(weights[tap][:, None], values[..., tap : tap + w])
     return fill_outside(_round(total, _WEIGHT_BITS), inside, fill)
 
 
@@ -118,10 +118,10 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     columns = (first[:, None, 0] + offsets).clamp(0, w - 1)  # (B, T, H, W)
     rows = (first[:, None, 1] + offsets).clamp(0, h - 1) * w
     across = weights[:, None, :, 0]  # (B, 1, T, H, W)
-    total = torch.zeros((), dtype=torch.int32, device=images.device)
+    total = torch.zeros_like(images, dtype=torch.int32)
     for tap in range(len(offsets)):
         line = _take(images, rows[:, tap, None] + columns).to(torch.int32).mul_(across).sum(2, dtype=torch.int32)
-        total = total + weights[:, None, tap, 1] * line  # below 2^31: 255 * (1.5 * 2^10)^2
+        total.addcmul_(weights[:, None, tap, 1], line)  # below 2^31: 255 * (1.5 * 2^10)^2
     return fill_outside(_round(total, 2 * _WEIGHT_BITS), inside, fill)
 
 

@@ -51,6 +51,19 @@ def _point(function: Callable[[Tensor, Tensor], Tensor]) -> Function:
     return lambda images, op, argument, cubic: function(images, argument)
 
 
+def _dense(images: Tensor) -> bool:
+    """Whether every operation sees the whole batch."""
+    return torch.compiler.is_compiling() or images.device.type != "cpu"
+
+
+def _turn(images: Tensor, turned: Tensor) -> Tensor:
+    """Exchange rows and columns of some images; unless dense, those come after the others."""
+    if _dense(images):
+        return select(turned[:, None, None, None], images.mT, images)
+    start = len(turned) - int(turned.sum())
+    return torch.cat((images[:start], images[start:].mT))
+
+
 def _functions(fill: Tensor, interpolation: str) -> list[tuple[int, Function]]:
     """Functions in the order of `Op`, each with the first operation it serves; it serves up to the next one's."""
 
@@ -66,11 +79,10 @@ def _functions(fill: Tensor, interpolation: str) -> list[tuple[int, Function]]:
             distance = argument[:, None] * torch.where(shear[:, None], lines, 1.0)
             return geometric.shift_rows(images, distance, cubic, fill, interpolation)
 
-        along_y = (op >= Op.SHEAR_Y)[:, None, None, None]
+        along_y = op >= Op.SHEAR_Y
         if images.shape[2] != images.shape[3]:
-            return select(along_y, along_rows(images.mT).mT, along_rows(images))
-        moved = along_rows(select(along_y, images.mT, images))
-        return select(along_y, moved.mT, moved)
+            return select(along_y[:, None, None, None], along_rows(images.mT).mT, along_rows(images))
+        return _turn(along_rows(_turn(images, along_y)), along_y)
 
     return [
         (Op.AUTOCONTRAST, _plain(point_ops.autocontrast)),
@@ -104,7 +116,7 @@ def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Ten
     """
     functions = _functions(fill, interpolation)
     ends = [first for first, _ in functions[1:]] + [Op.COUNT]
-    if torch.compiler.is_compiling() or images.device.type != "cpu":
+    if _dense(images):
         for (first, function), end in zip(functions, ends, strict=True):
             drew = ((op >= first) & (op < end))[:, None, None, None]
             images = select(drew, function(images, op, argument, cubic), images)

@@ -43,30 +43,31 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean gray, one number per image; factor 0 is gray, 1 the image, shape (B,)."""
-    gray = _gray(images).flatten(1)
+    pixels = images.float()
+    gray = _gray(pixels).flatten(1).to(torch.int32)
     n = gray.shape[1]
     mean = (2 * gray.sum(1) + n) // (2 * n)  # rounded, in whole numbers, so that no order of summation shows
-    return _blend(mean.float()[:, None, None, None], images, factor)
+    return _blend(mean.float()[:, None, None, None], pixels, factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the gray image; factor 0 is gray, 1 the image, shape (B,)."""
     if images.shape[1] != 3:
         return images
-    return _blend(_gray(images).float(), images, factor)
+    pixels = images.float()
+    return _blend(_gray(pixels), pixels, factor)
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image smoothed by a 3 x 3 kernel (5 in the middle, 1 around), border excepted."""
     if min(images.shape[2:]) < 3:
         return images
-    wide = images.to(torch.int16)
-    three = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
+    pixels = images.float()
+    three = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
     nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
-    smooth = images.float()
-    inner = smooth[:, :, 1:-1, 1:-1]
-    inner.copy_(torch.round((nine + 4 * wide[:, :, 1:-1, 1:-1]) / 13))
-    return _blend(smooth, images, factor)
+    smooth = pixels.clone()
+    smooth[:, :, 1:-1, 1:-1] = nine.add_(pixels[:, :, 1:-1, 1:-1], alpha=4).div_(13).round_()
+    return _blend(smooth, pixels, factor)
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -93,14 +94,15 @@ def equalize(images: Tensor) -> Tensor:
     return table.gather(2, pixels).view(b, c, h, w)
 
 
-def _gray(images: Tensor) -> Tensor:
-    """Luma as Pillow rounds it, int32, shape (B, 1, H, W); the image itself unless it has three channels."""
-    wide = images.to(torch.int32)
-    if images.shape[1] != 3:
-        return wide
-    return (19595 * wide[:, :1] + 38470 * wide[:, 1:2] + 7471 * wide[:, 2:] + 32768) >> 16
+def _gray(pixels: Tensor) -> Tensor:
+    """Luma as Pillow rounds it, float32, shape (B, 1, H, W); the image itself unless it has three channels."""
+    if pixels.shape[1] != 3:
+        return pixels
+    red, green, blue = pixels.split(1, 1)
+    # Whole numbers below 2^24 throughout: exact in float32.
+    return (red * 19595).add_(green, alpha=38470).add_(blue, alpha=7471).add_(32768).mul_(2.0**-16).floor_()
 
 
-def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """Go from the degenerate image towards (or beyond) the image; truncated, as in Pillow."""
-    return to_uint8(degenerate + factor[:, None, None, None] * (images.float() - degenerate))
+def _blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
+    """Go from the degenerate image towards (or beyond) the image; truncated, as in Pillow. `pixels` is overwritten."""
+    return to_uint8(pixels.sub_(degenerate).mul_(factor[:, None, None, None]).add_(degenerate))
