@@ -1,11 +1,11 @@
 """`cct fit | validate | test`: LightningCLI with the project's parts, run folder and messages."""
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from lightning_fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse.typing import NonNegativeFloat
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -13,19 +13,23 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from cct_lightning.command import OneSentence
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.errors import InputError
 from cct_lightning.evaluation import LINKS, with_checkpoint_options
+from cct_lightning.failures import told
 from cct_lightning.tracking.callback import RunRecord
+from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO, read_whole, remove_leftovers
 from cct_lightning.tracking.checkpoints import checkpoints, find_checkpoint
+from cct_lightning.tracking.interrupts import Stopped
 from cct_lightning.tracking.labels import costs, opening, relative, report, run_name, tags
 from cct_lightning.tracking.loggers import MetricsCsv, Tracking, claim_run_id, wandb_logger, wandb_mode
 from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
 from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
+from cct_lightning.tracking.resume import check_same_run, is_finished, read_summary
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, tilde, write_atomically
-from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss, TrainingFailed
-from cct_lightning.training.checks import check_training
+from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
+from cct_lightning.training.checks import check_devices, check_training
 from cct_lightning.training.module import Classifier
+from cct_lightning.training.seeding import StepSeed
 
 
 class Parser(OneSentence, LightningArgumentParser):
@@ -88,6 +92,12 @@ class CctCLI(LightningCLI):
             "or the path of the checkpoint to continue from.",
         )
         parser.add_argument(
+            "--save_every_minutes",
+            type=NonNegativeFloat,
+            default=10.0,
+            help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch always saves.",
+        )
+        parser.add_argument(
             "--test_best",
             type=bool,
             default=True,
@@ -115,16 +125,23 @@ class CctCLI(LightningCLI):
             logger = not self.dry and self.test_logger()
             return super().instantiate_trainer(logger=logger, enable_checkpointing=False, **kwargs)
         options: Namespace = self.config_init["fit"]
-        self.run_dir = choose_run_dir(options.run_dir, run_name(self.model, self.datamodule))
+        plain = self.plain_config()
+        self.run_dir = choose_run_dir(options.run_dir, run_name(self.model, self.datamodule), config=plain)
         check_writable(self.run_dir)
-        self.checkpoint = find_checkpoint(self.run_dir, options.resume)
-        self.record = RunRecord(run_dir=self.run_dir, config=self.plain_config(), costs=costs(self.model))
+        self.checkpoint, self.damage = find_checkpoint(self.run_dir, options.resume)
+        check_same_run(self.run_dir, plain)
+        if self.checkpoint is not None:
+            self.model.check_fits(read_whole(self.checkpoint))
+        self.finished = options.resume == "auto" and self.checkpoint is not None and is_finished(self.run_dir, plain)
+        told_before = read_summary(self.run_dir) if self.checkpoint is not None else {}
+        self.record = RunRecord(run_dir=self.run_dir, config=plain, costs=costs(self.model), before=told_before)
         loggers = self.loggers(options)
         bar = [progress()] if config.enable_progress_bar is not False else []
         callbacks = [*_listed(config.callbacks), *self.callbacks(options, loggers), *bar]
         return super().instantiate_trainer(
             logger=loggers,
             callbacks=callbacks,
+            plugins=[*_listed(config.plugins), *checkpoint_io(config)] or None,
             default_root_dir=config.default_root_dir or str(self.run_dir),
             # Lightning would add its own bar beside the lines of a log file.
             enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
@@ -142,7 +159,7 @@ class CctCLI(LightningCLI):
     def wandb(self, options: Namespace, mode: str) -> WandbLogger:
         """Return the W&B logger of this run."""
         return wandb_logger(
-            choose_run_dir(options.run_dir, run_name(self.model, self.datamodule)),
+            self.run_dir if self.subcommand == "fit" else Path(options.run_dir).expanduser().absolute(),
             options.tracking,
             mode=mode,
             name=run_name(self.model, self.datamodule),
@@ -154,6 +171,7 @@ class CctCLI(LightningCLI):
         """Return what every run has: its record, its checkpoints, and a stop where the loss is lost."""
         found: list[Callback] = [
             self.record,
+            StepSeed(seed=options.seed_everything),
             LearningRateMonitor("step"),
             GradientNorm(),
             StopOnNonFiniteLoss(run_dir=self.run_dir),
@@ -162,7 +180,11 @@ class CctCLI(LightningCLI):
         if options.tracking.media_every_n_epochs and any(isinstance(logger, WandbLogger) for logger in loggers):
             found.append(WandbMedia(every_n_epochs=options.tracking.media_every_n_epochs))
         if options.trainer.enable_checkpointing is not False:
-            found += checkpoints(self.run_dir, monitor="val/acc" if self.datamodule.has_val else None)
+            found += checkpoints(
+                self.run_dir,
+                monitor="val/acc" if self.datamodule.has_val else None,
+                every_minutes=options.save_every_minutes,
+            )
         return found
 
     def plain_config(self) -> dict[str, Any]:
@@ -181,10 +203,16 @@ class CctCLI(LightningCLI):
             compile=self.model.compile_net,
             accumulate=self.trainer.accumulate_grad_batches,
         )
+        check_devices(self.trainer.num_devices, self.trainer.strategy.root_device.type)
         self.datamodule.prepare(self.trainer)
         if self.dry or not self.trainer.is_global_zero:
             return
+        if self.finished:
+            print("The run is finished: nothing is left to do. Train longer with a larger --trainer.max_epochs.")
+            print(report(self.record.summary, self.run_dir, self.best))
+            return
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.run_dir)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 claim_run_id(logger, self.run_dir)
@@ -193,24 +221,40 @@ class CctCLI(LightningCLI):
         print(opening(self.model, self.datamodule, self.record.summary))
         continued = f", continued from {self.checkpoint.name}" if self.checkpoint else ""
         print(f"Run folder {relative(self.run_dir)}{continued}")
-        if self.note:
-            print(self.note)
+        for note in (self.damage, self.note):
+            if note:
+                print(note)
 
     def fit(self, model: Classifier, datamodule: ImageDataModule) -> None:
         """Train, then test the best epoch once."""
         if self.dry:
             self.trainer.fit(model, datamodule=datamodule)
             return
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        if self.trainer.interrupted:
+        if self.finished:
             return
-        best = self.run_dir / ("best.ckpt" if datamodule.has_val else "last.ckpt")
-        if self.config.fit.test_best and datamodule.has_test:
-            self.trainer.test(model, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
+        try:
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            if self.config.fit.test_best and datamodule.has_test:
+                self.trainer.test(model, datamodule=datamodule, ckpt_path=self.best, verbose=False, weights_only=True)
+        except BaseException as error:
+            if not isinstance(error, Stopped):
+                self.end_other_processes()
+            raise
         self.record.finish(self.trainer)
         self.upload()
         if self.trainer.is_global_zero:
-            print(report(self.record.summary, self.run_dir, best))
+            print(report(self.record.summary, self.run_dir, self.best))
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint to test: of the best epoch where there was a validation, else of the last."""
+        best = self.run_dir / "best.ckpt"
+        return best if best.is_file() else self.run_dir / "last.ckpt"
+
+    def end_other_processes(self) -> None:
+        """End what this process launched: the others may wait for it in a collective operation for minutes."""
+        for process in getattr(self.trainer.strategy.launcher, "procs", ()):
+            process.kill()
 
     def test_logger(self) -> WandbLogger | bool:
         """Return a logger for a W&B run of the job type `test`, where `cct test` is given a run folder."""
@@ -242,6 +286,12 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+def checkpoint_io(config: Namespace) -> list[AtomicCheckpointIO]:
+    """Return what writes checkpoints; nothing for strategies that shard a model and bring their own."""
+    sharded = any(name in str(config.strategy).lower() for name in ("fsdp", "deepspeed", "modelparallel"))
+    return [] if sharded else [AtomicCheckpointIO()]
+
+
 def run_lightning(args: list[str]) -> None:
     """Run `fit`, `validate` or `test`.
 
@@ -251,10 +301,5 @@ def run_lightning(args: list[str]) -> None:
     quiet_libraries()
     if args[0] != "fit":
         args = with_checkpoint_options(args)
-    try:
+    with told(args[0]):
         CctCLI(args)
-    except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
-    except TrainingFailed as error:
-        print(f"cct {args[0]}: {error}", file=sys.stderr)
-        sys.exit(1)

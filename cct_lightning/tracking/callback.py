@@ -34,11 +34,15 @@ class RunRecord(Callback):
         run_dir: Run folder.
         config: The resolved configuration, as plain types.
         costs: What the model costs, for the summary: parameters, MACs.
+        before: The summary of a run that is continued.
     """
 
-    def __init__(self, *, run_dir: Path, config: dict[str, Any], costs: dict[str, Any]) -> None:
+    def __init__(
+        self, *, run_dir: Path, config: dict[str, Any], costs: dict[str, Any], before: dict[str, Any] | None = None
+    ) -> None:
         self.run_dir, self.config = run_dir, config
-        self.summary: dict[str, Any] = {"status": "running", **costs}
+        kept = {key: value for key, value in (before or {}).items() if key != "reason"}
+        self.summary: dict[str, Any] = {**kept, "status": "running", **costs}
         self.began = time.perf_counter()
         self.epoch_began = self.epoch_ended = 0.0
         self.epoch_images = self.images = self.timed_images = 0
@@ -94,6 +98,8 @@ class RunRecord(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCsv) and trainer.is_global_zero:
                 logger.experiment.drop_after(trainer.global_step)
+        # Lightning does not call the next hook in an epoch that a continued run takes up in its middle.
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""

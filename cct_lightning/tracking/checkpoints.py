@@ -6,9 +6,13 @@ They can be moved, and name no folder of the user's.
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 
 from cct_lightning.errors import InputError
+from cct_lightning.tracking.checkpoint_file import LAST, PREVIOUS, read_whole
+from cct_lightning.tracking.last_checkpoint import LastCheckpoint
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -17,6 +21,15 @@ class RunCheckpoint(ModelCheckpoint):
     Lightning stores absolute paths: a run folder that has been moved would forget its best epoch when continued, and a
     checkpoint that is given away would tell where its owner keeps things.
     """
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Prefer the later of two epochs that are equally good.
+
+        On small validation sets ties are the rule, and the first epoch to reach the best accuracy is far from the best
+        trained (digits: 96.7 % of the test images right with the first, 98 % and more with the last).
+        """
+        tie = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        return super().check_monitor_top_k(trainer, current) or trainer.strategy.reduce_boolean_decision(tie)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state with relative paths."""
@@ -35,21 +48,17 @@ def _replaced(value: Any, old: str, new: str) -> Any:
     return value
 
 
-def checkpoints(run_dir: Path, *, monitor: str | None) -> list[Callback]:
+def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> list[Callback]:
     """Return the callbacks that keep best.ckpt and last.ckpt.
 
     Two, because ModelCheckpoint's own `save_last` leaves last.ckpt stale in epochs that are not among the best.
+
+    Args:
+        run_dir: Run folder.
+        monitor: The metric whose best epoch is kept; None: the last epoch alone.
+        every_minutes: Minutes between two saves of last.ckpt within an epoch.
     """
-    last = RunCheckpoint(
-        dirpath=run_dir,
-        filename="last",
-        monitor=None,
-        save_top_k=1,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        save_on_exception=True,
-        enable_version_counter=False,
-    )
+    last = LastCheckpoint(run_dir=run_dir, every_minutes=every_minutes)
     if monitor is None:
         return [last]
     best = RunCheckpoint(
@@ -58,25 +67,43 @@ def checkpoints(run_dir: Path, *, monitor: str | None) -> list[Callback]:
     return [best, last]
 
 
-def find_checkpoint(run_dir: Path, resume: str) -> Path | None:
-    """Return the checkpoint to continue from.
+def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
+    """Return the checkpoint to continue from, read and found whole.
 
     Args:
         run_dir: Run folder.
         resume: `auto`, `never`, or a path.
 
+    Returns:
+        The file, None to begin; and one line for the user where last.ckpt was damaged, else an empty string.
+
     Raises:
-        InputError: The path is no file, or the folder holds a run that must not be continued.
+        InputError: The file is none or damaged, or the folder holds a run that must not be continued.
     """
-    last = run_dir / "last.ckpt"
     if resume == "auto":
-        return last if last.is_file() else None
+        return _newest_whole(run_dir)
     if resume == "never":
         if (run_dir / "config.yaml").exists():
             raise InputError(
                 f"{run_dir} holds a run already: choose another --run_dir, or --resume auto to continue it."
             )
-        return None
+        return None, ""
     if not Path(resume).is_file():
         raise InputError(f"No checkpoint at {resume}: --resume takes auto, never, or the path of a checkpoint.")
-    return Path(resume)
+    read_whole(Path(resume))
+    return Path(resume), ""
+
+
+def _newest_whole(run_dir: Path) -> tuple[Path | None, str]:
+    damaged: list[str] = []
+    for path in (run_dir / LAST, run_dir / PREVIOUS):
+        if path.is_file():
+            try:
+                read_whole(path)
+            except InputError as error:
+                damaged.append(str(error).rstrip("."))
+                continue
+            return path, f"{'; '.join(damaged)}: continuing from {path.name}, the one before." if damaged else ""
+    if damaged:
+        raise InputError(f"{'; '.join(damaged)}, and none before it is left: delete {run_dir} to begin again.")
+    return None, ""

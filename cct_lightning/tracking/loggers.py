@@ -1,6 +1,7 @@
 """Where metrics go: a CSV in the run folder, and Weights & Biases, offline by itself where nothing is logged in."""
 
 import csv
+import io
 import logging
 import netrc
 import os
@@ -183,14 +184,27 @@ class _AppendingWriter(ExperimentWriter):
     def log_hparams(self, params: dict[str, Any]) -> None:
         """Nothing to do: config.yaml holds them."""
 
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        # Lightning's empties the file first; a run killed then would lose all that it has logged.
+        self._rewrite(self._rows())
+
     def drop_after(self, step: int) -> None:
-        """Forget the rows beyond a step, which a continued run is about to write again."""
-        path = Path(self.metrics_file_path)
-        if path.is_file() and self.metrics_keys:
-            with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"] or 0) < step]
-            lines = [",".join(self.metrics_keys), *(",".join(row[k] or "" for k in self.metrics_keys) for row in rows)]
-            write_atomically(path, "\n".join(lines) + "\n")
+        """Forget the rows beyond a step, which a continued run is about to write again, and a half-written one."""
+        if Path(self.metrics_file_path).is_file() and self.metrics_keys:
+            self._rewrite([row for row in self._rows() if int(row["step"]) < step])
+
+    def _rows(self) -> list[dict[str, str]]:
+        with Path(self.metrics_file_path).open(newline="") as file:
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+        return [row for row in csv.DictReader(whole.splitlines()) if (row.get("step") or "").isdigit()]
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=self.metrics_keys, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(Path(self.metrics_file_path), buffer.getvalue())
 
 
 class MetricsCsv(CSVLogger):

@@ -57,6 +57,24 @@ def check_precision(precision: str | int, *, device_type: str) -> None:
         raise InputError(f"{where} has no float64: use --trainer.precision 32-true in place of {name}.")
 
 
+def check_devices(devices: int, device_type: str) -> None:
+    """Check that a machine without GPUs has a core for each process.
+
+    Args:
+        devices: Processes on this machine.
+        device_type: `cpu`, `cuda` or `mps`; Lightning counts GPUs itself.
+
+    Raises:
+        InputError: It has not.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device_type == "cpu" and devices > cores:
+        raise InputError(
+            f"{devices} devices are asked for and this machine has no GPU and {cores} CPU cores: lower "
+            "--trainer.devices."
+        )
+
+
 def check_compiler(device_type: str) -> None:
     """Check that torch.compile finds what it builds its kernels with.
 

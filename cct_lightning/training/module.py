@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
@@ -105,6 +107,7 @@ class Classifier(pl.LightningModule):
             },
             logger=False,
         )
+        self.train_loss = MeanMetric()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
         top5 = min(5, num_classes)
         for stage in ("val", "test"):
@@ -143,9 +146,15 @@ class Classifier(pl.LightningModule):
         """Return the loss of a batch; labels (B,) or soft targets (B, K)."""
         logits = self(batch.image)
         loss = nn.functional.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.train_loss.update(loss.detach(), weight=len(logits))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/loss_step", loss, prog_bar=True)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the loss of an epoch of which a continued run had only the validation left."""
+        if "train/loss" not in self.trainer.callback_metrics and self.train_loss.update_called:
+            self.log("train/loss", self.train_loss)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         logits = self(batch.image).float()
@@ -194,8 +203,29 @@ class Classifier(pl.LightningModule):
         local = data.local_batch_size(devices, accumulate) if data is not None else 1
         return local * devices * accumulate
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epoch's mean loss so far, of all devices."""
+        parts = torch.stack([self.train_loss.mean_value, self.train_loss.weight])
+        total, weight = self.trainer.strategy.reduce(parts, reduce_op="sum").tolist()
+        checkpoint["train_loss"] = {"total": total, "weight": weight}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in one sentence when a checkpoint belongs to another model."""
+        """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
+        self.check_fits(checkpoint)
+        kept = checkpoint.get("train_loss")
+        if kept is None or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            return
+        # The first device continues with the sum of all. Written as two terms so that no digit is lost.
+        total, weight = (kept["total"], kept["weight"]) if self.trainer.is_global_zero else (0.0, 0.0)
+        if kept["weight"] > 1:
+            self.train_loss.update(torch.tensor([total, 0.0]), weight=torch.tensor([1.0, max(0.0, weight - 1.0)]))
+
+    def check_fits(self, checkpoint: dict[str, Any]) -> None:
+        """Say in one sentence when a checkpoint belongs to another model.
+
+        Raises:
+            InputError: It does.
+        """
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         wrong = [
             k

@@ -1,0 +1,51 @@
+"""Signals that ask a run to end: noted at once, obeyed where the state can be saved exactly.
+
+SIGTERM (preemption, `kill`), SIGINT (Ctrl-C), SIGUSR1 (what schedulers send some minutes before the time is up).
+"""
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)  # Windows has no SIGUSR1
+
+
+class Stopped(SystemExit):
+    """A run that a signal asked to end, between two batches. Its code is the usual one, 128 + signal.
+
+    Args:
+        number: The signal.
+        quiet: For all ranks but the first: end with 0, so that no launcher takes it for a failure.
+    """
+
+    def __init__(self, number: int, *, quiet: bool = False) -> None:
+        super().__init__(0 if quiet else 128 + number)
+        self.name = signal.Signals(number).name
+
+
+class Interrupts:
+    """Note the first signal; a second Ctrl-C ends at once, as Python would.
+
+    Attributes:
+        received: Number of the signal; 0 while there is none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def listen(self) -> None:
+        """Handle the signals; Lightning puts the handlers that were there before back when fit ends."""
+        self.received = 0
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.received:
+                raise KeyboardInterrupt
+            print("\nStopping after this batch; Ctrl-C again to stop at once, unsaved.", file=sys.stderr)
+        self.received = self.received or number

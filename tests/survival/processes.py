@@ -1,0 +1,119 @@
+"""Real runs of `cct fit` in processes of their own: started, watched, ended in every way, compared."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
+SMALL = [
+    "--config",
+    "digits",
+    "--trainer.max_epochs",
+    "4",
+    "--model.optim.warmup_epochs",
+    "0.5",
+    "--data.batch_size",
+    "128",
+    "--model.attn_drop",
+    "0.1",
+    "--model.drop_path_rate",
+    "0.1",
+    "--model.proj_drop",
+    "0.1",
+    "--model.ema_decay",
+    "0.9",
+    "--data.augment",
+    "light",
+    "--trainer.log_every_n_steps",
+    "1",
+]
+# What differs between two runs of the same thing.
+CLOCKS = ("train/images_per_s", "train/memory_gb")
+
+
+def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) -> "subprocess.Popen[bytes]":
+    """Start `cct fit` in a session of its own; its output goes to a file."""
+    with (folder / log).open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cct_lightning", "fit", *args],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            start_new_session=True,
+        )
+
+
+def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout: float = 120) -> bool:
+    """Wait until something is so; False when the process ended first."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        if process.poll() is not None:
+            return False
+        if time.monotonic() > deadline:
+            end(process, signal.SIGKILL)
+            raise TimeoutError("waited in vain")
+        time.sleep(0.002)
+    return True
+
+
+def end(process: "subprocess.Popen[bytes]", number: int, timeout: float = 60) -> int:
+    """Send a signal to a process, wait for its end, and see that nothing of it is left; return its exit code."""
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+    elif process.poll() is None:
+        process.send_signal(number)
+    try:
+        return process.wait(timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    """Read metrics.csv without clocks."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
+
+
+def checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint."""
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Compare two run folders: weights, average, optimizer, schedule and progress bit by bit, and every metric."""
+    one, two = checkpoint(a / "last.ckpt"), checkpoint(b / "last.ckpt")
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        _assert_same(one.get(key), two.get(key), key)
+    assert one["global_step"] == two["global_step"]
+    assert one["epoch"] == two["epoch"]
+    best = checkpoint(a / "best.ckpt"), checkpoint(b / "best.ckpt")
+    _assert_same(best[0]["state_dict"], best[1]["state_dict"], "best.ckpt")
+    assert metrics(a) == metrics(b)
+
+
+def _assert_same(one: Any, two: Any, name: str) -> None:
+    assert type(one) is type(two), name
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), name
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys(), name
+        for key in one:
+            _assert_same(one[key], two[key], f"{name}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(two), name
+        for index, pair in enumerate(zip(one, two, strict=True)):
+            _assert_same(*pair, f"{name}.{index}")
+    else:
+        assert one == two, name
