@@ -11,7 +11,7 @@ from cct_lightning.analysis.style import MARKERS, OKABE_ITO
 from cct_lightning.experiments.evidence import confusion, curves
 from cct_lightning.experiments.statistics import deviation, mean
 from cct_lightning.experiments.tables import is_share
-from cct_lightning.experiments.variants import Comparison, Variant
+from cct_lightning.experiments.variants import Comparison
 
 # matplotlib's markers, by Plotly's names
 _SYMBOLS = dict(

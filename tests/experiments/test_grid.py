@@ -11,6 +11,7 @@ import yaml
 from wandb.wandb_agent import Agent
 
 from cct_lightning.errors import InputError
+from cct_lightning.experiments.check import check_runs
 from cct_lightning.experiments.grid import ablations, expand, file_name, find_grid, override, read_grid
 
 SWEEP = {
@@ -85,6 +86,15 @@ def test_every_shipped_grid_is_read() -> None:
         grid = read_grid(path)
         assert grid.parameters["tracking.group"] == (name,)
         assert len({run.name for run in expand(grid)}) == len(expand(grid))
+
+
+def test_every_variant_of_every_shipped_grid_would_start() -> None:
+    for name, path in ablations().items():
+        runs = expand(read_grid(path))
+        variants = list({run.variant: run for run in runs}.values())
+        costs = check_runs(variants, prepare=False)
+        assert len({(cost.params, cost.macs) for cost in costs}) > 1, name
+        assert all(cost.epochs >= 20 for cost in costs)
 
 
 @pytest.mark.parametrize(
