@@ -2,11 +2,14 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+ARGS ?=  # more options for `make train`, such as ARGS='--trainer.max_epochs 5'
 BIN := $(VENV)/bin
-# The last step of the set-up; it exists only when everything before it has worked.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The last step of each set-up; it exists only when everything before it has worked.
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup train test clean
+.PHONY: help setup train test notebooks audit clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -20,17 +23,28 @@ $(READY): requirements.txt setup.cfg pyproject.toml
 	@# A set-up that was killed half-way may have left an environment without a working pip: start over then.
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } || { \
 		echo "Cannot create a virtual environment: install Python's venv module (Debian: apt install python3-venv)"; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) --editable .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	$(PIP) --editable '.[dev]'
 	@touch $@
 
 train: $(READY)  ## train CCT on real handwritten digits, offline, in about half a minute
-	$(BIN)/cct fit --config digits
+	$(BIN)/cct fit --config digits $(ARGS)
 
-test: $(READY)  ## lint, type check and the whole test suite
+test: $(READY_DEV)  ## lint, type check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+notebooks: $(READY_DEV)  ## run the notebooks and render them with their outputs to build/notebooks/*.html
+	$(BIN)/jupyter-nbconvert --to html --execute --output-dir build/notebooks notebooks/*.ipynb
+
+audit: $(READY_DEV)  ## look the installed packages up in the databases of known vulnerabilities (needs the network)
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 clean:  ## remove the virtual environment and what the tools left; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

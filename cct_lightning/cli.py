@@ -22,10 +22,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("classify image files with a checkpoint", "predict:predict"),
     "convert": ("convert weights between published, Lightning and safetensors files", "models.convert:convert"),
     "export": ("export a checkpoint to ONNX or torch.export", "models.export:export"),
+    "explain": ("show on one page what a checkpoint predicts for images, and why", "explain:explain"),
     "ablate": ("train a grid of runs on all GPUs or cores, resumably", "experiments.ablate:ablate"),
     "compare": ("compare runs: mean and deviation over seeds, differences, tests", "experiments.compare:compare"),
     "report": ("write one HTML page about runs, readable offline", "experiments.report:report"),
     "dashboard": ("create a W&B workspace and report for an ablation", "experiments.dashboard:dashboard"),
+    "benchmark": ("images per second, forward and in training, beside a peer", "benchmark:benchmark"),
     "models": ("list the published variants with tokens, parameters and MACs", "models.table:models_command"),
 }
 
@@ -133,7 +135,9 @@ def run(args: Sequence[str]) -> None:
         else:
             from cct_lightning.command import call
 
-            call(function, rest, prog=f"cct {command}")
+            result = call(function, rest, prog=f"cct {command}")
+            if result is not None and not isinstance(result, dict):
+                print(result)
     else:
         raise InputError(f"Unknown command {command!r}: choose {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}")
 

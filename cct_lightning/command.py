@@ -70,7 +70,7 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
 def _spelled(args: Sequence[str], flags: Sequence[str]) -> list[str]:
     # --dry-run is --dry_run, and a flag alone is true.
     words: list[str] = []
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in zip(args, [*args[1:], ""], strict=False):
         option, equals, value = word.partition("=")
         if option.startswith("--"):
             option = "--" + option[2:].replace("-", "_")

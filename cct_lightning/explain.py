@@ -79,6 +79,10 @@ class Explanation:
     images: int
     errors: int
 
+    def __str__(self) -> str:
+        unreadable = f", {self.errors} unreadable" if self.errors else ""
+        return f"{self.images} images{unreadable}: {self.out}"
+
 
 @dataclass(frozen=True)
 class _Panel:

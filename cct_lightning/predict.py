@@ -39,6 +39,10 @@ class Predictions:
     images: int
     errors: int
 
+    def __str__(self) -> str:
+        unreadable = f", {self.errors} unreadable" if self.errors else ""
+        return f"{self.images} images{unreadable}: {self.out}"
+
 
 def predict(
     ckpt: Path,
