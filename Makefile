@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-ARGS ?=  # more options for `make train`, such as ARGS='--trainer.max_epochs 5'
+ARGS ?=  # more options: make train ARGS="--trainer.max_epochs 5", make test ARGS="-k cli"
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The last step of each set-up; it exists only when everything before it has worked.
@@ -37,7 +37,7 @@ test: $(READY_DEV)  ## lint, type check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 notebooks: $(READY_DEV)  ## run the notebooks and render them with their outputs to build/notebooks/*.html
 	$(BIN)/jupyter-nbconvert --to html --execute --output-dir build/notebooks notebooks/*.ipynb

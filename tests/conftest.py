@@ -14,6 +14,8 @@ import pytest
 # No test reaches for the network, an account or a user's cache, whatever the machine it runs on.
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
+# Workers of the suite share the cores: threads of each that wait for those of another would cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
