@@ -8,9 +8,9 @@ from rich.console import Console
 from cct_lightning.errors import InputError
 from cct_lightning.experiments.engine import cluster, cores, divide, run_all
 from cct_lightning.experiments.grid import expand, find_grid, override, read_grid
-from cct_lightning.experiments.live import plan_table, refreshed, totals, watching
+from cct_lightning.experiments.live import clock, counted, plan_table, refreshed, watching
 from cct_lightning.experiments.lock import take_lock
-from cct_lightning.experiments.plan import Planned, make_plan
+from cct_lightning.experiments.plan import Planned, make_plan, seconds_left
 from cct_lightning.experiments.state import LOG, write_record
 
 _FAILED, _INTERRUPTED = 1, 130  # exit codes
@@ -52,9 +52,8 @@ def ablate(
     if dry_run:
         Console().print(plan_table(plan, costs))
         share = divide(cpus=cores(), gpus=_gpus(), runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
-        print(
-            f"{totals(plan, concurrency=share.concurrency)}, {share.concurrency} at a time on this machine, in {folder}"
-        )
+        left = clock(seconds_left(plan, concurrency=share.concurrency))
+        print(f"{counted(plan)}; time left {left}, {share.concurrency} at a time on this machine, in {folder}")
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)
@@ -83,7 +82,7 @@ def _gpus() -> int:
 
 
 def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> None:
-    print(totals(plan, concurrency=1).partition(";")[0])
+    print(counted(plan))
     failed = [item for item in plan if item.state.status == "failed"]
     for item in failed:
         print(f"  {item.run.name} failed: {item.state.reason}; see {item.folder / LOG}")

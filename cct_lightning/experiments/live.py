@@ -49,14 +49,34 @@ def plan_table(plan: Sequence[Planned], costs: Sequence[Cost]) -> Table:
     return table
 
 
-def totals(plan: Sequence[Planned], *, concurrency: int) -> str:
-    """Return one line: how many runs stand how, and the time left."""
+def counted(plan: Sequence[Planned]) -> str:
+    """Return how many runs stand how."""
     counts = Counter(item.state.status for item in plan)
     parts = [f"{counts[status]} {status}" for status in reversed(_ORDER) if counts[status]]
-    line = f"{len(plan)} runs: {', '.join(parts)}"
-    if counts["finished"] + counts["failed"] < len(plan):
-        line += f"; time left {clock(seconds_left(plan, concurrency=concurrency))}"
-    return line
+    return f"{len(plan)} runs: {', '.join(parts)}"
+
+
+def all_left(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: int) -> float | None:
+    """Estimate the seconds until all runs are done, before the first has finished from the epochs of the running ones.
+
+    Args:
+        plan: The runs, as they stand now.
+        costs: What each costs.
+        concurrency: Runs at the same time.
+    """
+    if any(item.state.seconds is not None for item in plan):
+        return seconds_left(plan, concurrency=concurrency)
+    left = [run_left(item, cost.epochs) for item, cost in zip(plan, costs, strict=True)]
+    known = [
+        (seconds, seconds * cost.epochs / (cost.epochs - item.state.epoch))
+        for item, cost, seconds in zip(plan, costs, left, strict=True)
+        if item.state.status == "running" and seconds is not None and item.state.epoch < cost.epochs
+    ]
+    if not known:
+        return None
+    whole = sum(total for _, total in known) / len(known)
+    waiting = sum(item.state.status in ("waiting", "interrupted") for item in plan)
+    return max(seconds for seconds, _ in known) + whole * waiting / concurrency
 
 
 def run_left(item: Planned, epochs: int) -> float | None:
@@ -82,7 +102,8 @@ def live_table(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: i
             left.replace("unknown", ""),
         )
     hidden = len(plan) - rows
-    table.caption = totals(plan, concurrency=concurrency) + (f" ({hidden} not shown)" if hidden > 0 else "")
+    left_over = f"; time left {clock(all_left(plan, costs, concurrency=concurrency))}"
+    table.caption = counted(plan) + left_over + (f" ({hidden} not shown)" if hidden > 0 else "")
     table.caption_justify = "left"
     return table
 

@@ -18,9 +18,10 @@ from cct_lightning.errors import InputError
 from cct_lightning.experiments.ablate import ablate as ablate_here
 from cct_lightning.experiments.engine import Share, divide
 from cct_lightning.experiments.grid import expand, override, read_grid
+from cct_lightning.experiments.live import all_left
 from cct_lightning.experiments.lock import is_locked, take_lock
-from cct_lightning.experiments.plan import make_plan, run_seconds, seconds_left
-from cct_lightning.experiments.state import LOG, read_state, write_record
+from cct_lightning.experiments.plan import Cost, Planned, make_plan, run_seconds, seconds_left
+from cct_lightning.experiments.state import LOG, RunState, read_state, write_record
 from cct_lightning.models.arch import budget
 from cct_lightning.models.factory import resolve_arch
 
@@ -218,3 +219,17 @@ def test_what_each_run_gets() -> None:
     for wrong in ({"gpus_per_run": 1.0}, {"gpus_per_run": -1.0}, {"cpus_per_run": 3}, {"cpus_per_run": 0}):
         with pytest.raises(InputError, match="per_run"):
             divide(cpus=2, gpus=0, runs=8, **wrong)
+
+
+def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path) -> None:
+    [run, other] = expand(read_grid(write_grid(tmp_path, **SMALL)))
+    now = time.time()
+    running = RunState(status="running", epoch=6, began_at=1, began=now - 10)
+    plan = [
+        Planned(run=run, folder=tmp_path, state=running),
+        Planned(run=other, folder=tmp_path, state=RunState(status="waiting")),
+    ]
+    costs = [Cost(params=1, macs=1, epochs=11)] * 2
+    # Five epochs in ten seconds: five more take ten, and a whole run of eleven 22.
+    assert all_left(plan, costs, concurrency=1) == pytest.approx(32, abs=0.5)
+    assert all_left(plan[1:], costs[1:], concurrency=1) is None
