@@ -39,7 +39,8 @@ class OneSentence(ArgumentParser):
 def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
     """Parse arguments for a function and call it.
 
-    A parameter without a default is positional, every other one an option; a list takes one word or more.
+    A parameter without a default is positional, every other one an option; a list takes one word or more, `*args` any
+    number.
 
     Args:
         function: Typed, with a docstring in Google style.
@@ -54,7 +55,10 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
     parser = OneSentence(prog=prog, description=doc.short_description, allow_abbrev=False)
     parameters = inspect.signature(function, eval_str=True).parameters
     many = {name: p for name, p in parameters.items() if get_origin(p.annotation) in (list, Sequence)}
+    words = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     parser.add_function_arguments(function, skip=set(many), as_positional=True)
+    if words is not None:
+        parser.add_argument(words, type=parameters[words].annotation, nargs="*", help=help_of.get(words))
     for name, parameter in many.items():
         item, text = get_args(parameter.annotation)[0], help_of.get(name)
         if parameter.default is parameter.empty:
@@ -64,7 +68,8 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
             parser.add_argument(f"--{name}", type=item, nargs="+", action="extend", default=[], help=text)
     flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
     parsed = parser.instantiate_classes(parser.parse_args(_spelled(args, flags)))
-    return function(**parsed.as_dict())
+    values = parsed.as_dict()
+    return function(*values.pop(words, ()), **values) if words is not None else function(**values)
 
 
 def _spelled(args: Sequence[str], flags: Sequence[str]) -> list[str]:
