@@ -58,7 +58,7 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
     words = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     parser.add_function_arguments(function, skip=set(many), as_positional=True)
     if words is not None:
-        parser.add_argument(words, type=parameters[words].annotation, nargs="*", help=help_of.get(words))
+        parser.add_argument(words, type=parameters[words].annotation, nargs="*", help=help_of.get(f"*{words}"))
     for name, parameter in many.items():
         item, text = get_args(parameter.annotation)[0], help_of.get(name)
         if parameter.default is parameter.empty:
