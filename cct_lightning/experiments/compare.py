@@ -14,39 +14,39 @@ from cct_lightning.tracking.run_dir import write_atomically
 
 
 def compare(
-    runs: Sequence[str],
-    *,
+    *runs: str,
     by: Sequence[str] = (),
     metric: str | None = None,
     baseline: str | None = None,
     format: Literal["terminal", "markdown", "csv", "latex"] = "terminal",
     out: str | None = None,
-    wandb: bool = False,
+    wandb: str | None = None,
     group: str | None = None,
 ) -> None:
     """Compare runs: mean ± standard deviation over seeds of each variant, and its difference to the baseline.
 
     Args:
-        runs: Run folders, or folders with run folders below; with --wandb, projects: ENTITY/PROJECT.
+        *runs: Run folders, or folders with run folders below.
         by: Options that make a variant, such as model.pool; all that differ when left out.
         metric: What to compare, such as test/loss; test/acc where there is one.
         baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
         format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs.
         out: File to write to instead of the terminal.
-        wandb: Read the runs of W&B projects instead of folders.
-        group: Only the runs of this group (ablation) of the W&B projects.
+        wandb: A W&B project, ENTITY/PROJECT, whose runs to compare; beside those of the folders, if any.
+        group: Only the runs of this group (ablation) of the W&B project.
 
     Raises:
         InputError: No runs, or an option, metric or baseline that none of them has.
     """
-    if group is not None and not wandb:
+    if group is not None and wandb is None:
         raise InputError("--group picks runs of a W&B project: give --wandb too, or the folder of the ablation alone.")
-    if wandb:
+    found = read_runs(runs)
+    if wandb is not None:
         from cct_lightning.experiments.wandb_runs import fetch_runs
 
-        found = [run for project in runs for run in fetch_runs(project, group=group)]
-    else:
-        found = read_runs(runs)
+        found += fetch_runs(wandb, group=group)
+    if not found:
+        raise InputError("No runs to compare: give run folders, or --wandb ENTITY/PROJECT.")
     comparison = compare_runs(found, by=by, metric=metric, baseline=baseline)
     if format == "terminal" and out is None:
         to_terminal(comparison, Console())

@@ -172,13 +172,13 @@ def test_formats(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert r"92.00 $\pm$ 1.00" in latex
     assert {line.count("&") - line.count(r"\&") for line in latex.splitlines() if line.endswith(r"\\")} == {9}
     for name in ("terminal", "markdown", "csv", "latex"):
-        compare([str(runs)], format=name)
+        compare(str(runs), format=name)
         assert "seqpool" in capsys.readouterr().out
     out = tmp_path / "table.tex"
-    compare([str(runs)], format="latex", out=str(out))
+    compare(str(runs), format="latex", out=str(out))
     assert out.read_text() == latex
     with pytest.raises(InputError, match="Cannot write"):
-        compare([str(runs)], format="csv", out=str(tmp_path / "no" / "x.csv"))
+        compare(str(runs), format="csv", out=str(tmp_path / "no" / "x.csv"))
 
 
 def test_damaged_folders_do_not_stop_the_comparison(runs: Path) -> None:
@@ -194,14 +194,16 @@ def test_damaged_folders_do_not_stop_the_comparison(runs: Path) -> None:
 def test_no_runs_is_bad_input(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=name):
-        compare([str(tmp_path / name)])
+        compare(str(tmp_path / name))
 
 
 def test_a_project_must_be_named_in_full() -> None:
     with pytest.raises(InputError, match="ENTITY/PROJECT"):
-        compare(["project"], wandb=True)
+        compare(wandb="project")
+    with pytest.raises(InputError, match="No runs"):
+        compare()
     with pytest.raises(InputError, match="--wandb"):
-        compare(["project"], group="x")
+        compare("project", group="x")
 
 
 def test_records_of_wandbs_api_become_runs() -> None:
