@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"No checkpoint at {path}.") from None
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not a checkpoint that can be read safely ({reason}).") from error
+        raise InputError(f"{path} cannot be read safely as a checkpoint ({reason}).") from error
     if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
         raise InputError(f"{path} is no checkpoint of `cct fit`: make one of other weights with `cct convert`.")
     return checkpoint

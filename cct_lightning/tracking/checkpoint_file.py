@@ -111,7 +111,7 @@ def read_whole(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a checkpoint that can be read safely ({first}).") from error
+        raise InputError(f"{path} cannot be read safely as a checkpoint ({first}).") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "loops"} <= checkpoint.keys():
         raise InputError(f"{path} is no checkpoint that `cct fit` could continue from: give a last.ckpt or best.ckpt.")
     return checkpoint

@@ -35,8 +35,10 @@ class Listener:
         self.logits: Tensor | None = None
         self._handle = module.register_forward_hook(self._listen)
 
-    def _listen(self, module: torch.nn.Module, inputs: Any, output: Tensor) -> None:
-        self.logits = output.detach()
+    def _listen(self, module: torch.nn.Module, inputs: Any, output: Tensor | None) -> None:
+        # On several devices a whole step goes through the module's forward, and returns nothing.
+        if output is not None:
+            self.logits = output.detach()
 
     def take(self) -> Tensor:
         """Return the probabilities (B, K) of the batch just seen, float32."""

@@ -78,6 +78,8 @@ class Classifier(pl.LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing is {label_smoothing}: it must be at least 0 and below 1.")
+        if num_classes < 2:
+            raise InputError(f"num_classes is {num_classes}: a classifier needs at least 2 classes.")
         # A checkpoint holds these as plain dicts, so that it loads with weights_only=True.
         self.optim = Optim(**optim) if isinstance(optim, dict) else optim
         self.finetune = FineTune(**finetune) if isinstance(finetune, dict) else finetune
