@@ -4,6 +4,7 @@
 """  # fmt: skip
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -145,6 +146,9 @@ def run(args: Sequence[str]) -> None:
 def main() -> int:
     """Entry point of `cct`: bad input gives one sentence and exit code 2."""
     args = sys.argv[1:]
+    # A user's own parts may lie in the working directory; last, so that nothing there hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         run(args)
     except InputError as error:

@@ -34,8 +34,8 @@ class ImageDataModule(pl.LightningDataModule):
     `num_classes`, `in_chans`, `img_size`, `classes`, `mean` and `std` can be read right after construction.
 
     Args:
-        name: Data set: digits, mnist, fashion_mnist, cifar10, cifar100, svhn, flowers102, imagenet, or folder (any tree
-            ROOT/train/CLASS/*.png, optionally with val and test).
+        name: Data set: digits, mnist, fashion_mnist, cifar10, cifar100, svhn, flowers102, imagenet, folder (any tree
+            ROOT/train/CLASS/*.png, optionally with val and test), or the import path of a `Source` of yours.
         root: Folder of the data set's files. Default: the environment variable CCT_DATA, else ~/.cache/cct_lightning.
         cache_dir: Folder of decoded images. Default: `decoded` below the default root.
         download: Download what is missing in root, where the data set can be downloaded.

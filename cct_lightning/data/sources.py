@@ -3,8 +3,10 @@
 Mean and std are over all training pixels, 0..1, per channel. CIFAR's are those of the published CCT recipes.
 """
 
+import hashlib
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from cct_lightning.errors import InputError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One data set."""
+    """One data set: `read` gives its images as `Arrays`, or lists its `Files`; the rest says what they are."""
 
     name: str
     title: str
@@ -37,6 +39,7 @@ class Source:
     streamed: bool = False  # decoded at every access unless a cache is asked for
     splits: dict[str, int] = field(default_factory=dict)  # number of images, as published
     augment: str = "light"  # the policy when none is asked for
+    code: str = ""  # digest of the file that a user's own entry stands in
 
 
 _MNIST_FILES = tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -187,9 +190,24 @@ SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 def source_named(name: str) -> Source:
     """Return the entry of a data set.
 
+    Args:
+        name: A key of `SOURCES`, or the import path of a `Source` of yours, such as `my_lab.data.BIRDS`.
+
     Raises:
         InputError: There is none of that name.
     """
-    if name not in SOURCES:
+    if name in SOURCES:
+        return SOURCES[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
         raise InputError(f"There is no data set {name!r}.{nearest(name, SOURCES)} Choose one of {', '.join(SOURCES)}.")
-    return SOURCES[name]
+    try:
+        imported = importlib.import_module(module)
+        found = getattr(imported, attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"Cannot import the data set {name!r} ({error}): check the path and PYTHONPATH.") from error
+    if not isinstance(found, Source):
+        raise InputError(f"{name!r} is not a cct_lightning.data.Source.")
+    # What the reader does is part of what is cached: a changed file makes a new cache.
+    code = hashlib.sha256(Path(str(imported.__file__)).read_bytes()).hexdigest()
+    return replace(found, code=code)

@@ -148,7 +148,7 @@ def _digest(*parts: object) -> str:
 
 
 def _key(source: Source, size: tuple[int, int] | None, stamp: str) -> dict[str, Any]:
-    return {"version": cache.VERSION, "source": source.name, "size": size, "content": stamp}
+    return {"version": cache.VERSION, "source": source.name + source.code, "size": size, "content": stamp}
 
 
 def _stamp(root: Path, names: Iterable[str]) -> str:
