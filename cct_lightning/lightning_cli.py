@@ -25,7 +25,7 @@ from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
 from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.resume import check_same_run, is_finished, read_summary
-from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, tilde, write_atomically
+from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, tilde, write_atomically
 from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
 from cct_lightning.training.checks import check_devices, check_training
 from cct_lightning.training.module import Classifier
@@ -211,7 +211,7 @@ class CctCLI(LightningCLI):
             print("The run is finished: nothing is left to do. Train longer with a larger --trainer.max_epochs.")
             print(report(self.record.summary, self.run_dir, self.best))
             return
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self.run_dir)
         remove_leftovers(self.run_dir)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):

@@ -81,6 +81,20 @@ def check_writable(run_dir: Path) -> None:
         )
 
 
+def make_folder(run_dir: Path) -> None:
+    """Make the run folder.
+
+    Raises:
+        InputError: It cannot be made: on a read-only or full file system, or in one of the system's own.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot make the run folder {run_dir} ({error.strerror or error}): give another --run_dir."
+        ) from error
+
+
 def tilde(path: str) -> str:
     """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
     home = os.path.expanduser("~")

@@ -14,26 +14,10 @@ import torch
 
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
-    "--config",
-    "digits",
-    "--trainer.max_epochs",
-    "4",
-    "--model.optim.warmup_epochs",
-    "0.5",
-    "--data.batch_size",
-    "128",
-    "--model.attn_drop",
-    "0.1",
-    "--model.drop_path_rate",
-    "0.1",
-    "--model.proj_drop",
-    "0.1",
-    "--model.ema_decay",
-    "0.9",
-    "--data.augment",
-    "light",
-    "--trainer.log_every_n_steps",
-    "1",
+    *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
+    *("--data.batch_size", "128", "--data.augment", "light", "--model.optim.warmup_epochs", "0.5"),
+    *("--model.attn_drop", "0.1", "--model.drop_path_rate", "0.1", "--model.proj_drop", "0.1"),
+    *("--model.ema_decay", "0.9"),
 ]
 # What differs between two runs of the same thing.
 CLOCKS = ("train/images_per_s", "train/memory_gb")

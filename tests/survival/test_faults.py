@@ -1,0 +1,69 @@
+"""Faults of the machine while a run goes on: memory, workers, W&B's service. One sentence, or no harm at all."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from survival.processes import SMALL, end, metrics, start, wait_until
+
+TESTS = str(Path(__file__).resolve().parents[1])
+
+
+def _said(folder: Path) -> list[str]:
+    text = (folder / "log.txt").read_text()
+    assert "Traceback" not in text, text
+    return [line for line in text.splitlines() if line.startswith("cct fit:")]
+
+
+def test_out_of_memory(tmp_path: Path) -> None:
+    words = ["--trainer.callbacks+=survival.witness.Witness", "--trainer.callbacks.folder=saw"]
+    words += ["--trainer.callbacks.fail_at=3", "--trainer.callbacks.how=memory", "--tracking.mode", "disabled"]
+    process = start(tmp_path, *SMALL, *words, "--run_dir", "run", PYTHONPATH=TESTS)
+    assert end(process, 0, timeout=120) == 1
+    (line,) = _said(tmp_path)
+    assert "Out of memory: halve --data.batch_size and double --trainer.accumulate_grad_batches" in line
+
+
+def test_a_killed_data_worker(tmp_path: Path) -> None:
+    words = ["--data.num_workers", "1", "--trainer.max_epochs", "200", "--tracking.mode", "disabled"]
+    process = start(tmp_path, *SMALL, *words, "--run_dir", "run")
+    assert wait_until(lambda: (tmp_path / "run" / "last.ckpt").exists(), process)
+    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if child.num_threads() < 50]
+    assert workers
+    for worker in workers:
+        worker.send_signal(signal.SIGKILL)
+    assert end(process, 0, timeout=60) == 1
+    (line,) = _said(tmp_path)
+    assert "A process that loads data has died" in line
+
+
+def test_a_killed_wandb_service(tmp_path: Path) -> None:
+    process = start(tmp_path, *SMALL, "--tracking.mode", "offline", "--run_dir", "run")
+    assert wait_until(lambda: (tmp_path / "run" / "last.ckpt").exists(), process)
+    services = [child for child in psutil.Process(process.pid).children(recursive=True) if "wandb" in child.name()]
+    assert services, "wandb runs no service of its own any more"
+    for service in services:
+        service.send_signal(signal.SIGKILL)
+    assert end(process, 0, timeout=120) == 0, (tmp_path / "log.txt").read_text()[-3000:]
+    steps = [row["step"] for row in metrics(tmp_path / "run") if row["train/loss_step"]]
+    assert steps == [str(step) for step in range(40)], "metrics.csv is complete"
+    assert [row for row in metrics(tmp_path / "run") if row["test/acc"]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder of a POSIX system")
+def test_no_home_read_only_source_and_a_strange_path(tmp_path: Path) -> None:
+    folder = tmp_path / "Übung mit Leerzeichen ✓"
+    folder.mkdir()
+    began = time.time()
+    words = ["--config", "digits", "--trainer.max_epochs", "1", "--model.optim.warmup_epochs", "0"]
+    unset = dict.fromkeys(("CCT_DATA", "XDG_CACHE_HOME", "WANDB_DATA_DIR", "NETRC"), "") | {"HOME": "/nonexistent"}
+    process = start(
+        folder, *words, "--run_dir", "läuft hier", HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **empty
+    )
+    assert end(process, 0, timeout=200) == 0, (folder / "log.txt").read_text()[-3000:]
+    assert (folder / "läuft hier" / "best.ckpt").is_file()
+    source = Path(__file__).resolve().parents[2] / "cct_lightning"
+    assert not [path for path in source.rglob("*.pyc") if path.stat().st_mtime > began], "the source is left alone"

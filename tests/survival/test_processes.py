@@ -1,0 +1,131 @@
+"""Several processes: the same training as one, every test image once, one writer, and an end when one of them fails."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from survival.processes import assert_same_run, checkpoint, end, metrics, start, wait_until
+
+TESTS = str(Path(__file__).resolve().parents[1])
+# 20 steps; without dropout, which each process draws for itself.
+COMMON = [
+    *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.accelerator", "cpu", "--data.global_batch_size", "128", "--data.augment", "light"),
+    *("--model.optim.warmup_epochs", "0.5", "--model.ema_decay", "0.9"),
+]
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+
+
+def witness(folder: str, **options: Any) -> list[str]:
+    """Options that add the witness."""
+    options["folder"] = folder
+    words = ["--trainer.callbacks+=survival.witness.Witness"]
+    return [*words, *(f"--trainer.callbacks.{key}={value}" for key, value in options.items())]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environment: str) -> str:
+    process = start(folder, *args, log=log, PYTHONPATH=TESTS, **environment)
+    found = end(process, 0, timeout=240)
+    text = (folder / log).read_text()
+    assert found == code, text[-3000:]
+    return text
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on one process and on two."""
+    folder = tmp_path_factory.mktemp("processes")
+    fit(folder, *COMMON, *witness("saw1"), "--run_dir", "one", "--tracking.mode", "disabled", log="1.txt")
+    fit(folder, *COMMON, *TWO, *witness("saw2"), "--run_dir", "two", log="2.txt")
+    return folder
+
+
+def test_two_processes_train_as_one(both: Path) -> None:
+    (one,), (first, second) = read(both / "saw1"), read(both / "saw2")
+    assert len(one["losses"]) == len(first["losses"]) == 20
+    for step in range(20):
+        assert sorted(first["trained"][step] + second["trained"][step]) == sorted(one["trained"][step])
+        assert not set(first["trained"][step]) & set(second["trained"][step])
+        mean = (first["losses"][step] + second["losses"][step]) / 2
+        assert mean == pytest.approx(one["losses"][step], rel=1e-5), f"step {step}"
+
+
+def test_metrics_are_those_of_all_images(both: Path) -> None:
+    one, two = metrics(both / "one"), metrics(both / "two")
+    for name in ("train/loss", "val/loss", "val/acc", "test/acc", "test/loss"):
+        values = [[float(row[name]) for row in rows if row[name]] for rows in (one, two)]
+        assert len(values[0]) == (1 if name.startswith("test") else 2)
+        assert values[0] == pytest.approx(values[1], rel=1e-4), name
+
+
+def test_every_test_image_counts_once(both: Path) -> None:
+    (one,), (first, second) = read(both / "saw1"), read(both / "saw2")
+    assert len(first["tested"]) == 180
+    assert len(second["tested"]) == 179
+    assert sorted(first["tested"] + second["tested"]) == sorted(one["tested"])
+    assert len(set(one["tested"])) == 359
+
+
+def test_the_first_process_alone_writes(both: Path) -> None:
+    names = [{path.name for path in (both / run).iterdir()} - {"wandb"} for run in ("one", "two")]
+    assert names[0] == names[1]
+    assert len(list((both / "two" / "wandb").glob("offline-run-*"))) == 1
+    steps = [row["step"] for row in metrics(both / "two") if row["train/loss_step"]]
+    assert steps == [str(step) for step in range(20)]
+    assert (both / "2.txt").read_text().count("test accuracy") == 1
+
+
+def test_two_processes_stop_and_continue(both: Path, tmp_path: Path) -> None:
+    words = [*COMMON, *TWO, "--run_dir", "parts", "--tracking.mode", "disabled"]
+    process = start(tmp_path, *words, "--save_every_minutes", "0", log="stopped.txt")
+    # The talk that decides comes every ten steps: here at the first step of the second epoch.
+    assert wait_until(lambda: (tmp_path / "parts" / "config.yaml").exists(), process)
+    assert end(process, signal.SIGTERM) == 143, (tmp_path / "stopped.txt").read_text()[-3000:]
+    assert "Stopped by SIGTERM" in (tmp_path / "stopped.txt").read_text()
+    assert 0 < checkpoint(tmp_path / "parts" / "last.ckpt")["global_step"] < 20
+    fit(tmp_path, *words)
+    assert_same_run(both / "two", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("how", "said"), [("raise", "the witness fails as it was told to"), ("kill", "has ended")])
+def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    words = [*COMMON, *TWO, *witness("saw", fail_at=3, how=how), "--tracking.mode", "disabled"]
+    process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=TESTS)
+    code = end(process, 0, timeout=120)
+    text = (tmp_path / "log.txt").read_text()
+    assert code != 0, text
+    assert said in text
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # nobody is left behind
+    assert time.monotonic() - began < 100
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*COMMON, *TWO, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
+    launcher = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "-m", "cct_lightning", "fit"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.glob("runs/*/*"))) == 1, "both processes agree on the folder"
+    assert sum(len(seen["tested"]) for seen in read(tmp_path / "saw")) == 359

@@ -1,0 +1,131 @@
+"""A signal in any batch, within accumulated gradients, in validation: always the same end, bit by bit."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from survival.processes import assert_same_run, checkpoint
+
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.tracking.callback import RunRecord
+from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO
+from cct_lightning.tracking.checkpoints import checkpoints
+from cct_lightning.tracking.interrupts import Stopped
+from cct_lightning.tracking.last_checkpoint import LastCheckpoint
+from cct_lightning.tracking.loggers import MetricsCsv
+from cct_lightning.training.module import Classifier
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.seeding import StepSeed
+
+Moment = tuple[str, int, int]  # train or val, epoch, batch
+
+
+class Signals(Callback):
+    """Send real signals to this process at some moments, each once."""
+
+    def __init__(self, moments: list[Moment]) -> None:
+        self.moments = list(moments)
+
+    def _send(self, now: Moment) -> None:
+        if now in self.moments:
+            self.moments.remove(now)
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        self._send(("train", trainer.current_epoch, trainer.fit_loop.batch_idx))
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._send(("val", trainer.current_epoch, batch_idx))
+
+
+def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "adamw", **options: Any) -> None:
+    """Train six batches an epoch, from last.ckpt where there is one."""
+    torch.manual_seed(0)
+    data = ImageDataModule(name="digits", batch_size=32, num_workers=workers, augment="light")
+    model = Classifier(
+        arch="cct_2_3x1",
+        embed_dim=16,
+        img_size=data.img_size,
+        in_chans=data.in_chans,
+        attn_drop=0.2,
+        proj_drop=0.2,
+        drop_path_rate=0.2,
+        ema_decay=0.9,
+        optim=Optim(optimizer=optimizer, warmup_epochs=0.5),  # type: ignore[arg-type]
+    )
+    last = folder / "last.ckpt"
+    callbacks: list[Callback] = [
+        signals,
+        StepSeed(seed=0),
+        RunRecord(run_dir=folder, config={}, costs={}),
+        *checkpoints(folder, monitor="val/acc", every_minutes=1000),
+    ]
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        limit_train_batches=6,
+        logger=MetricsCsv(folder),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+
+
+CASES: dict[str, tuple[list[Moment], dict[str, Any]]] = {
+    "in training": ([("train", 0, 2), ("train", 1, 0), ("train", 1, 4)], {}),
+    "in the last batch": ([("train", 0, 5), ("train", 2, 5)], {}),
+    "in validation": ([("val", 0, 0), ("val", 1, 3)], {}),
+    "everywhere": ([("train", 0, 0), ("val", 0, 1), ("train", 1, 3), ("val", 1, 4), ("train", 2, 1)], {}),
+    "accumulated": ([("train", 0, 0), ("train", 1, 2), ("val", 1, 2)], {"accumulate_grad_batches": 2}),
+    "accumulated unevenly": ([("train", 0, 1), ("train", 1, 5)], {"accumulate_grad_batches": 4}),
+    "validated within epochs": ([("train", 0, 2), ("train", 1, 3), ("val", 1, 1)], {"val_check_interval": 3}),
+    "muon": ([("train", 0, 3), ("val", 1, 1)], {"optimizer": "muon"}),
+    "workers": ([("train", 0, 3), ("val", 1, 1)], {"workers": 1}),
+    "nothing to validate with": ([("train", 0, 3), ("train", 1, 0)], {"limit_val_batches": 2}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_and_continued(case: str, tmp_path: Path) -> None:
+    moments, options = CASES[case]
+    fit(tmp_path / "whole", Signals([]), **options)
+    signals, stops = Signals(moments), 0
+    while stops <= len(moments):
+        try:
+            fit(tmp_path / "parts", signals, **options)
+            break
+        except Stopped:
+            stops += 1
+    assert signals.moments == []
+    assert stops >= len(moments) - 1  # one in the very last batch comes too late to stop anything
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_long_epochs_are_saved_within(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    class Watch(Callback):
+        def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+            saved.append(trainer.global_step)
+
+    class Short(Signals):
+        def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+            trainer.callbacks.append(Watch())
+            for callback in trainer.callbacks:
+                if isinstance(callback, LastCheckpoint):
+                    callback.every_seconds = 0.0
+
+    fit(tmp_path, Short([]))
+    assert set(saved) == set(range(1, 19))
+    assert checkpoint(tmp_path / "last.ckpt")["global_step"] == 18

@@ -1,0 +1,79 @@
+"""The batch script, run by bash with stand-ins for SLURM's two commands (there is no cluster in a test)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from survival.processes import SMALL, checkpoint
+
+from cct_lightning.errors import InputError
+from cct_lightning.slurm import SBATCH
+from cct_lightning.tracking.run_dir import choose_run_dir
+
+# srun runs the command, and sends it SIGUSR1 once it has saved where SEND is set, as the time limit would.
+SRUN = """#!{python}
+import glob, os, signal, subprocess, sys, time
+command = [word for word in sys.argv[1:] if not word.startswith("--kill")]
+child = subprocess.Popen([sys.executable, "-m", "cct_lightning", *command[1:]])
+while os.environ.get("SEND") and child.poll() is None:
+    if glob.glob("runs/*/*/last.ckpt"):
+        child.send_signal(signal.SIGUSR1)
+        break
+    time.sleep(0.01)
+code = child.wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+def test_a_job_out_of_time_is_requeued_and_continues(tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "srun").write_text(SRUN.format(python=sys.executable))
+    (folder / "scontrol").write_text('#!/bin/bash\necho "$@" >> requeued\n')
+    for name in ("srun", "scontrol"):
+        (folder / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "4711",
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [*SMALL, "--tracking.mode", "disabled", "--trainer.accelerator", "cpu"]
+    codes = []
+    for send in ("1", ""):
+        done = subprocess.run(
+            ["bash", str(SBATCH), *words],
+            cwd=tmp_path,
+            env={**environment, "SEND": send},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        codes.append(done.returncode)
+    assert codes == [138, 0], done.stderr[-2000:]
+    assert (tmp_path / "requeued").read_text() == "requeue 4711\n"
+    (run,) = tmp_path.glob("runs/*/*")
+    assert "4711" in run.name
+    assert "continued from last.ckpt" in done.stdout
+    assert checkpoint(run / "last.ckpt")["global_step"] == 40
+
+
+def test_runs_of_one_job_have_their_own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("CCT_RUN_DIR", "")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    first, again, other = (choose_run_dir(None, "digits", config={"seed": seed}) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    monkeypatch.delenv("SLURM_JOB_ID")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="give --run_dir"):
+        choose_run_dir(None, "digits", config={})
+
+
+def test_the_script_is_sound() -> None:
+    assert subprocess.run(["bash", "-n", str(SBATCH)]).returncode == 0
