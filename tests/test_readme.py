@@ -1,6 +1,7 @@
 """README is never wrong: its commands parse, its Python runs, its numbers are computed, its paths exist."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Finished
+from PIL import Image
 
 from cct_lightning.cli import COMMANDS
 from cct_lightning.models.arch import budget, parse_arch
@@ -31,12 +33,22 @@ def test_make_target_exists(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith("cct fit")])
-def test_command_parses(
-    line: str, cct: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits_run: Finished) -> Path:
+    """A folder with what the commands name: a recipe, a part, images."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_recipe.yaml").write_text("base: cifar10\nmodel:\n  arch: cct_2_3x2\n")
+    (tmp_path / "IMAGES").mkdir()
+    Image.new("L", (8, 8), 128).save(tmp_path / "IMAGES" / "grey.png")
+    for source in blocks("python"):
+        if name := re.match(r"# (\w+\.py)\n", source):
+            (tmp_path / name[1]).write_text(source)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith("cct fit")])
+def test_fit_command_parses(line: str, cct: Callable[..., tuple[int, str, str]], workplace: Path) -> None:
     words = line.split()[1:]
     code, out, err = cct(*words, *([] if "--help" in words else ["--print_config"]))
     assert code == 0, err
@@ -44,12 +56,42 @@ def test_command_parses(
         assert {"model", "data", "trainer"} <= set(yaml.safe_load(out))
 
 
-def test_commands_on_a_run(cct: Callable[..., tuple[int, str, str]], digits_run: Finished) -> None:
-    lines = [line for line in COMMAND_LINES if "RUN_DIR" in line and line.startswith("cct")]
-    assert lines
+OTHERS = [line for line in COMMAND_LINES if line.startswith("cct ") and not line.startswith("cct fit")]
+
+
+@pytest.mark.parametrize("line", [line for line in OTHERS if "runs/" not in line and "--set" not in line])
+def test_command_runs(
+    line: str, cct: Callable[..., tuple[int, str, str]], workplace: Path, digits_run: Finished
+) -> None:
+    code, _, err = cct(*line.replace("RUN_DIR", str(digits_run.folder)).split()[1:])
+    assert code == 0, err
+    for name in re.findall(r"\S+\.(?:csv|html|onnx|safetensors)", line):
+        assert (workplace / name).stat().st_size > 0
+
+
+def test_commands_on_several_runs(
+    cct: Callable[..., tuple[int, str, str]], workplace: Path, digits_run: Finished
+) -> None:
+    shutil.copytree(digits_run.folder, workplace / "runs" / "tokenizer_x_pool" / "run")
+    lines = [line for line in OTHERS if line.startswith(("cct compare", "cct report"))]
+    assert len(lines) == 2
     for line in lines:
-        code, _, err = cct(*line.replace("RUN_DIR", str(digits_run.folder)).split()[1:])
+        code, _, err = cct(*line.split()[1:])
         assert code == 0, f"{line}: {err}"
+    assert "tokenizer_x_pool" in recipes_of_ablations()
+
+
+def recipes_of_ablations() -> set[str]:
+    return {path.stem for path in (ROOT / "cct_lightning" / "configs" / "ablations").glob("*.yaml")}
+
+
+def test_own_part_trains(cct: Callable[..., tuple[int, str, str]], workplace: Path) -> None:
+    (line,) = (line for line in COMMAND_LINES if line.startswith("cct fit") and "my_lab" in line)
+    short = ["--trainer.max_epochs", "3", "--trainer.limit_train_batches", "2", "--tracking.mode", "disabled"]
+    code, out, err = cct(*line.split()[1:], *short, "--run_dir", "run")
+    assert code == 0, err
+    assert "pool: my_lab.TopPool" in (workplace / "run" / "config.yaml").read_text()
+    assert "test accuracy" in out
 
 
 def test_every_command_is_one_of_ours() -> None:
