@@ -18,7 +18,7 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from cct_lightning.tracking.checkpoint_file import LAST
 from cct_lightning.tracking.interrupts import Interrupts, Stopped
 
-_STEPS_BETWEEN_TALKS = 10  # of several processes about signals and time: each talk costs a round between them
+_STEPS_BETWEEN_TALKS = 5  # of several processes about signals and time: each talk costs a round between them
 
 
 class LastCheckpoint(Checkpoint):

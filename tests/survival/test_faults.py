@@ -60,9 +60,7 @@ def test_no_home_read_only_source_and_a_strange_path(tmp_path: Path) -> None:
     began = time.time()
     words = ["--config", "digits", "--trainer.max_epochs", "1", "--model.optim.warmup_epochs", "0"]
     unset = dict.fromkeys(("CCT_DATA", "XDG_CACHE_HOME", "WANDB_DATA_DIR", "NETRC"), "") | {"HOME": "/nonexistent"}
-    process = start(
-        folder, *words, "--run_dir", "läuft hier", HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1", **empty
-    )
+    process = start(folder, *words, "--run_dir", "läuft hier", **unset)
     assert end(process, 0, timeout=200) == 0, (folder / "log.txt").read_text()[-3000:]
     assert (folder / "läuft hier" / "best.ckpt").is_file()
     source = Path(__file__).resolve().parents[2] / "cct_lightning"
