@@ -18,7 +18,8 @@ from cct_lightning.benchmark_process import Model
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.tracking.environment import environment
-from cct_lightning.training.checks import best_precision, check_compiler, check_precision
+from cct_lightning.training.checks import check_compiler
+from cct_lightning.training.precision import best_precision, check_precision
 
 JOBS = ("train", "forward", "matmul")
 _BLOCK = 0.2  # seconds that a block of repetitions takes at least, so that a clock and a queue do not count

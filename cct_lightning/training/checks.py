@@ -1,60 +1,14 @@
 """What a run needs of the machine and of its options, asked before the first step."""
 
 import os
-import platform
 import shutil
 import sysconfig
 from pathlib import Path
 
-import torch
-
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
+from cct_lightning.training.precision import check_precision
 from cct_lightning.training.schedule import check_epochs
-
-_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
-
-
-def has_bf16(device_type: str) -> bool:
-    """Tell whether a kind of device computes in bfloat16 by itself; emulated, it is slower than float32.
-
-    Args:
-        device_type: `cpu`, `cuda` or `mps`.
-    """
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device_type == "cpu":
-        arm = platform.machine() in ("aarch64", "arm64") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return arm or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return True
-
-
-def best_precision(device_type: str) -> str:
-    """Return the fastest precision that trains as well as float32: `bf16-mixed` where the device has it."""
-    return "bf16-mixed" if has_bf16(device_type) else "32-true"
-
-
-def check_precision(precision: str | int, *, device_type: str) -> None:
-    """Check that a device has a precision.
-
-    Args:
-        precision: One of Lightning's: `32-true`, `bf16-mixed`, `16-mixed`, ...
-        device_type: `cpu`, `cuda` or `mps`.
-
-    Raises:
-        InputError: It does not.
-    """
-    name = _ALIASES.get(str(precision), str(precision))
-    where = {"cpu": "This CPU", "cuda": "This GPU", "mps": "Apple's GPU"}.get(device_type, f"The device {device_type}")
-    if name.startswith("bf16") and not has_bf16(device_type):
-        instead = "16-mixed" if device_type == "cuda" else "32-true"
-        raise InputError(f"{where} does not compute in bfloat16: use --trainer.precision {instead} in place of {name}.")
-    if name.startswith("16") and device_type == "cpu":
-        raise InputError(
-            f"{where} trains in no float16: use --trainer.precision {best_precision('cpu')} in place of {name}."
-        )
-    if name.startswith("64") and device_type == "mps":
-        raise InputError(f"{where} has no float64: use --trainer.precision 32-true in place of {name}.")
 
 
 def check_devices(devices: int, device_type: str) -> None:

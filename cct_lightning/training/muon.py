@@ -18,17 +18,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from cct_lightning.training.precision import has_bf16
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, chosen for its slope at zero; as in `torch.optim.Muon`."""
 
 
-def orthogonalize(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+def orthogonalize(matrices: Tensor, *, dtype: torch.dtype, steps: int = 5) -> Tensor:
     """Bring the singular values of each matrix near 1 (0.7 to 1.2) by Newton-Schulz iterations.
 
     Args:
         matrices: (K, R, C) with R <= C.
+        dtype: Arithmetic of the iterations, which are stable in bfloat16.
         steps: Iterations.
-        dtype: Arithmetic of the iterations; they were designed to be stable in bfloat16.
 
     Returns:
         (K, R, C) of type `dtype`.
@@ -114,9 +116,10 @@ class MuonAdamW(Optimizer):
             matrix = update.flatten(1)
             matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
             shapes[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
+        dtype = torch.bfloat16 if has_bf16(params[0].device.type) else torch.float32
         for (_, columns), members in shapes.items():
             scale = 0.2 * math.sqrt(columns)  # the root mean square of AdamW's updates
-            stacked = orthogonalize(torch.stack([matrix for _, matrix in members]))  # (K, R, C)
+            stacked = orthogonalize(torch.stack([matrix for _, matrix in members]), dtype=dtype)  # (K, R, C)
             for (p, _), matrix in zip(members, stacked.unbind(0), strict=True):
                 matrix = matrix if p.shape[0] == matrix.shape[0] else matrix.mT
                 p.add_(matrix.reshape(p.shape), alpha=-group["lr"] * scale)

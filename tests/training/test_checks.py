@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.training.checks import best_precision, check_compiler, check_precision, check_training, has_bf16
+from cct_lightning.training.checks import check_compiler, check_training
 from cct_lightning.training.optim import Optim
+from cct_lightning.training.precision import best_precision, check_precision, has_bf16
 
 SOUND: dict[str, Any] = {"epochs": 20, "precision": "32-true", "device_type": "cpu", "compile": False}
 
