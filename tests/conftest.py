@@ -1,15 +1,14 @@
 """What several tests share: the packed real data sets, a command line in this process, and one real run on digits."""
 
-import dataclasses
 import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from running import Finished, run_cct
 
 # No test reaches for the network, an account or a user's cache, whatever the machine it runs on.
 os.environ["WANDB_MODE"] = "offline"
@@ -36,20 +35,6 @@ def unpack(shared_data: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def run_cct(*args: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run `cct` as a user does, in a process of its own."""
-    command = [sys.executable, "-m", "cct_lightning", *args]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
-
-
-@dataclasses.dataclass
-class Finished:
-    """A run that ended well."""
-
-    folder: Path
-    output: str
 
 
 @pytest.fixture(scope="session")

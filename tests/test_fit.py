@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import Finished, run_cct
+from running import Finished, run_cct
 
 import cct_lightning
 from cct_lightning.data.datamodule import ImageDataModule

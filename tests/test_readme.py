@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Finished
 from PIL import Image
+from running import Finished
 
 from cct_lightning.cli import COMMANDS
 from cct_lightning.models.arch import budget, parse_arch
