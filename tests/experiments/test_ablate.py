@@ -137,7 +137,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None
     well, ill = expand(read_grid(grid))
     folder = tmp_path / "runs" / "small" / ill.name
     write_record(folder, ill, "small")
-    (folder / "metrics.csv").mkdir()  # where the run wants to write a file
+    (folder / "environment.json").mkdir()  # where the run wants to write a file
 
     done = ablate(grid, tmp_path / "runs")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -147,7 +147,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None
     assert (folder / LOG).read_text().count("$ cct fit") == 2, "a failed run is tried once more"
     assert read_state(tmp_path / "runs" / "small" / well.name).status == "finished"
 
-    (folder / "metrics.csv").rmdir()
+    (folder / "environment.json").rmdir()
     done = ablate(grid, tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 finished before" in done.stdout

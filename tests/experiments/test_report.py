@@ -152,11 +152,11 @@ def test_markup_in_names_stays_text(browser: Any, undisturbed: Path, tmp_path: P
     evil_path = EVIL.replace("/", "\u2215")
     for source, name in ((first, evil_path), (second, "plain")):
         shutil.copytree(source, tmp_path / "runs" / name, ignore=shutil.ignore_patterns("*.ckpt"))
+        with np.load(source / TEST_PREDICTIONS) as file:
+            arrays = dict(file)
+        arrays["classes"] = np.array([f"{k}{EVIL}" for k in range(10)])
+        np.savez_compressed(tmp_path / "runs" / name / TEST_PREDICTIONS, **arrays)
     folder = tmp_path / "runs" / evil_path
-    with np.load(folder / TEST_PREDICTIONS) as file:
-        arrays = dict(file)
-    arrays["classes"] = np.array([f"{k}{EVIL}" for k in range(10)])
-    np.savez_compressed(folder / TEST_PREDICTIONS, **arrays)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(re.sub(r"arch: \w+", f"arch: {json.dumps(EVIL)}", config))
     page = tmp_path / "page.html"
@@ -188,7 +188,7 @@ def test_curves_and_classes_are_those_of_the_runs(undisturbed: Path) -> None:
 
 def test_damaged_evidence_is_left_out(undisturbed: Path, tmp_path: Path) -> None:
     runs = shutil.copytree(undisturbed, tmp_path / "runs", ignore=shutil.ignore_patterns("*.ckpt"))
-    first, second, third = sorted(runs.iterdir())[:3]
+    first, second, third = sorted(runs.glob("*-seed?"))[:3]
     (first / TEST_PREDICTIONS).write_bytes(b"PK damaged")
     (second / "metrics.csv").write_text("epoch,step\n")
     (third / "metrics.csv").unlink()
