@@ -72,12 +72,13 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor) -> Tensor:
     """Stretch every channel to the full range; a flat channel stays."""
-    low, high = images.amin((2, 3), keepdim=True).float(), images.amax((2, 3), keepdim=True).float()
+    pixels = images.float()
+    low, high = pixels.amin((2, 3), keepdim=True), pixels.amax((2, 3), keepdim=True)
     flat = low == high
-    stretched = (images - torch.where(flat, 0.0, low)) * 255 / torch.where(flat, 255.0, high - low)
+    pixels.sub_(torch.where(flat, 0.0, low)).mul_(255).div_(torch.where(flat, 255.0, high - low))
     # Pillow truncates. What is not whole lies at least 1/255 above the whole number below it, so that this small
     # addition keeps an inexact division from falling below a whole number and changes nothing else.
-    return to_uint8(stretched + 2.0**-10)
+    return to_uint8(pixels.add_(2.0**-10))
 
 
 def equalize(images: Tensor) -> Tensor:

@@ -246,10 +246,9 @@ def test_cifar_looks_as_under_the_peers_recipe(shared_data: Path, name: str, mon
         assert stats.ks_2samp(look(ours).numpy(), look(theirs).numpy()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", ["light", "everything"])
-def test_one_graph_gives_the_same_images(name: str) -> None:
-    """Traced as a whole and run by the operators of eager mode; what inductor makes of it is tested below."""
-    augment, images = make(replace(EVERYTHING[name], num_ops=1)), photographs(16)
+def test_one_graph_gives_the_same_images() -> None:
+    """Traced as a whole and run by the operators of eager mode; inductor is tested below."""
+    augment, images = make(replace(EVERYTHING["everything"], num_ops=1)), photographs(16)
     compiled = torch.compile(augment, fullgraph=True, backend="aot_eager")
     for epoch in (0, 7):
         index = torch.arange(16) + 1000 * epoch
@@ -257,11 +256,11 @@ def test_one_graph_gives_the_same_images(name: str) -> None:
 
 
 def test_inductor_gives_the_same_images() -> None:
-    augment = Augment(POLICIES["light"], size=(8, 8), mean=[0.3], std=[0.4])
-    compiled = torch.compile(augment, fullgraph=True)
-    for epoch in (0, 300):
-        ours, theirs = compiled(scans(), torch.arange(16), epoch), augment(scans(), torch.arange(16), epoch)
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    """Nearly every operation in one graph; it takes inductor a while."""
+    policy = AugmentPolicy(hflip=0.5, crop_padding=0.25, auto="trivialaugment")
+    augment, images, index = make(policy), photographs(128), torch.arange(128)
+    compiled = torch.compile(augment, fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(images, index, 3), augment(images, index, 3), atol=2e-6, rtol=0)
 
 
 @pytest.mark.gpu
