@@ -118,7 +118,7 @@ def test_metrics_have_their_best_values_and_three_axes(run_dir: Path) -> None:
         found = [row for row in rows if key in row]
         assert [row["train/images_seen"] for row in found] == [512, 1024], key
         assert [row["epoch"] for row in found] == [0, 1], key
-    assert any(key.startswith("lr-AdamW") for row in rows for key in row)
+    assert any(key.startswith("lr-") for row in rows for key in row)
 
 
 def test_wandb_has_the_pictures(run_dir: Path) -> None:
