@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from cct_lightning.command import OneSentence
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.errors import InputError
 from cct_lightning.evaluation import LINKS, with_checkpoint_options
 from cct_lightning.failures import told
 from cct_lightning.tracking.callback import RunRecord
@@ -138,15 +139,19 @@ class CctCLI(LightningCLI):
         loggers = self.loggers(options)
         bar = [progress()] if config.enable_progress_bar is not False else []
         callbacks = [*_listed(config.callbacks), *self.callbacks(options, loggers), *bar]
-        return super().instantiate_trainer(
-            logger=loggers,
-            callbacks=callbacks,
-            plugins=[*_listed(config.plugins), *checkpoint_io(config)] or None,
-            default_root_dir=config.default_root_dir or str(self.run_dir),
-            # Lightning would add its own bar beside the lines of a log file.
-            enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
-            **kwargs,
-        )
+        try:
+            return super().instantiate_trainer(
+                logger=loggers,
+                callbacks=callbacks,
+                plugins=[*_listed(config.plugins), *checkpoint_io(config)] or None,
+                default_root_dir=config.default_root_dir or str(self.run_dir),
+                # Lightning would add its own bar beside the lines of a log file.
+                enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
+                **kwargs,
+            )
+        except ValueError as error:
+            # A combination of devices and strategy that Lightning refuses.
+            raise InputError(" ".join(str(error).split())) from error
 
     def loggers(self, options: Namespace) -> list[Logger]:
         """Return metrics.csv, and W&B or the loggers of the configuration."""
@@ -269,7 +274,8 @@ class CctCLI(LightningCLI):
         wanted = self.config.fit.tracking.artifacts
         for logger in self.trainer.loggers if self.trainer.is_global_zero else ():
             online = isinstance(logger, WandbLogger) and not logger._offline
-            if isinstance(logger, WandbLogger) and (online if wanted is None else wanted):
+            lost = getattr(logger, "lost", False)
+            if isinstance(logger, WandbLogger) and not lost and (online if wanted is None else wanted):
                 print(upload_checkpoints(logger, self.run_dir, self.record.summary))
 
 

@@ -152,6 +152,7 @@ BAD: dict[str, tuple[str, str]] = {
     "folder missing": ("--data.name folder --data.root nowhere", "nowhere"),
     "broken image": ("--data.name folder --data.root broken", "2.png"),
     "more devices": ("--trainer.accelerator cpu --trainer.devices 4096", "4096 devices are asked for"),
+    "strategy of GPUs": ("--trainer.accelerator cpu --trainer.strategy fsdp", "requires a GPU"),
     "no devices": ("--trainer.accelerator cpu --trainer.devices 0", "devices"),
     "divided batch": ("--data.global_batch_size 99 --trainer.accumulate_grad_batches 2", "cannot be divided"),
     "foreign class as tokenizer": ("--model.tokenizer subprocess.Popen", "not a subclass of"),

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from cct_lightning.errors import InputError
 from cct_lightning.tracking.run_dir import write_atomically
+from cct_lightning.tracking.shield import ShieldedWandbLogger
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def wandb_logger(
         # Tables wait for their upload here; wandb's own place for them is below the home folder.
         os.environ["WANDB_DATA_DIR"] = str(run_dir / "wandb")
     logging.getLogger("wandb").addFilter(_without_home)
-    logger = WandbLogger(
+    logger = ShieldedWandbLogger(
         project=tracking.project,
         entity=tracking.entity,
         group=tracking.group,

@@ -1,0 +1,64 @@
+"""W&B whose service may die (killed for memory, disk full, network lost): training goes on, with metrics.csv alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+_LOST = (ConnectionError, TimeoutError, wandb.errors.CommError)
+
+
+class ShieldedWandbLogger(WandbLogger):
+    """A WandbLogger that says so once when W&B is lost, and does nothing from then on."""
+
+    lost = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run, of which every call is shielded."""
+        if self.lost:
+            return _Nothing()
+        try:
+            return _Shield(super().experiment, self._lose)
+        except _LOST as error:
+            self._lose(error)
+            return _Nothing()
+
+    def _lose(self, error: Exception) -> None:
+        if not self.lost:
+            self.lost = True
+            print(f"W&B is lost ({type(error).__name__}): training goes on, and metrics go to metrics.csv alone.")
+
+
+class _Nothing:
+    # In place of a run that is lost: takes every call, and has every attribute.
+    def __getattr__(self, name: str) -> "_Nothing":
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "_Nothing":
+        return self
+
+
+class _Shield:
+    # A run, its config or its summary.
+    def __init__(self, inner: Any, lose: Callable[[Exception], None]) -> None:
+        self._inner, self._lose = inner, lose
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name in ("config", "summary"):
+            return _Shield(value, self._lose)
+        return self._shielded(value) if callable(value) else value
+
+    def _shielded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def shielded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            except _LOST as error:
+                self._lose(error)
+                return None
+
+        return shielded
