@@ -5,7 +5,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -14,19 +13,20 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from cct_lightning.command import OneSentence
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
-from cct_lightning.evaluation import LINKS, with_checkpoint_options
+from cct_lightning.evaluation import with_checkpoint_options
 from cct_lightning.failures import told
+from cct_lightning.run_options import add_run_options, add_seed
 from cct_lightning.tracking.callback import RunRecord
 from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO, read_whole, remove_leftovers
 from cct_lightning.tracking.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.tracking.interrupts import Stopped
 from cct_lightning.tracking.labels import costs, opening, relative, report, run_name, tags
-from cct_lightning.tracking.loggers import MetricsCsv, Tracking, claim_run_id, wandb_logger, wandb_mode
+from cct_lightning.tracking.loggers import MetricsCsv, claim_run_id, wandb_logger, wandb_mode
 from cct_lightning.tracking.media import WandbMedia, upload_checkpoints
 from cct_lightning.tracking.predictions import PredictionsFile
 from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.resume import check_same_run, is_finished, read_summary
-from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, tilde, write_atomically
+from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, without_home, write_atomically
 from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
 from cct_lightning.training.checks import check_devices, check_training
 from cct_lightning.training.module import Classifier
@@ -71,43 +71,12 @@ class CctCLI(LightningCLI):
         }
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the seed, an int, so that every run can be repeated."""
-        parser.add_argument(
-            "--seed_everything",
-            type=int,
-            default=0,
-            help="Seed of the weights, the order of the images, augmentation and dropout.",
-        )
+        """Add the seed."""
+        add_seed(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run folder and tracking, and link the model to the data."""
-        parser.add_argument("--base", type=str | None, default=None, help="Recipe that a configuration file builds on.")
-        parser.add_argument(
-            "--run_dir", type=str | None, default=None, help="Folder of the run; a fresh one under runs/ when null."
-        )
-        parser.add_argument(
-            "--resume",
-            type=str,
-            default="auto",
-            help="`auto` continues from last.ckpt where the run folder has one, `never` refuses such a folder, "
-            "or the path of the checkpoint to continue from.",
-        )
-        parser.add_argument(
-            "--save_every_minutes",
-            type=NonNegativeFloat,
-            default=10.0,
-            help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch always saves.",
-        )
-        parser.add_argument(
-            "--test_best",
-            type=bool,
-            default=True,
-            help="Test the best epoch once, at the end of fit, where the data has a test split.",
-        )
-        parser.add_class_arguments(Tracking, "tracking")
-        parser.link_arguments("seed_everything", "data.seed")
-        for name in LINKS:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        add_run_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what `cct` expanded, without LightningCLI's warning that sys.argv differs."""
@@ -196,7 +165,7 @@ class CctCLI(LightningCLI):
         """Return the resolved configuration as plain types, without what belongs to this one run folder."""
         parser = self._parser(self.subcommand)
         config = yaml.safe_load(parser.dump(self.config[str(self.subcommand)], skip_none=False, skip_validation=True))
-        return _shared({**config, "base": None, "run_dir": None, "resume": "auto"})
+        return without_home({**config, "base": None, "run_dir": None, "resume": "auto"})
 
     def before_fit(self) -> None:
         """Find what is wrong with options and data, then make the run folder."""
@@ -277,15 +246,6 @@ class CctCLI(LightningCLI):
             lost = getattr(logger, "lost", False)
             if isinstance(logger, WandbLogger) and not lost and (online if wanted is None else wanted):
                 print(upload_checkpoints(logger, self.run_dir, self.record.summary))
-
-
-def _shared(value: Any) -> Any:
-    # A path below the home folder is written as ~/..., so that a shared config names no user.
-    if isinstance(value, dict):
-        return {key: _shared(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_shared(item) for item in value]
-    return tilde(value) if isinstance(value, str) else value
 
 
 def _listed(value: Any) -> list[Any]:

@@ -102,6 +102,15 @@ def tilde(path: str) -> str:
     return "~" + path[len(home) :] if inside else path
 
 
+def without_home(value: Any) -> Any:
+    """Return nested plain values with `tilde` applied to every text: a shared config names no user."""
+    if isinstance(value, dict):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_home(item) for item in value]
+    return tilde(value) if isinstance(value, str) else value
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader, or a crash, sees the old or the new one and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
