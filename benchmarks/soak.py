@@ -18,20 +18,20 @@ from pathlib import Path
 import psutil
 from report import conditions, write
 
-_WARM_UP = 0.25  # of the epochs: allocators and caches fill
+_WARM_UP = 100  # epochs before those that count: allocators and caches fill, pictures are drawn for the first times
 _BATCHES = 4  # an epoch: what leaks, leaks between epochs
 
 
 def main() -> None:
     """Run, watch, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=200, help="epochs that count, after the warm-up")
     parser.add_argument("--name", default="soak", help="name of the result's files")
     options = parser.parse_args()
     told = conditions("torch", "pytorch-lightning", "wandb")
     with tempfile.TemporaryDirectory() as folder:
-        process, samples = watch(Path(folder), options.epochs)
-    if process != 0 or len(samples) < 20:
+        process, samples = watch(Path(folder), _WARM_UP + options.epochs)
+    if process != 0 or len(samples) <= _WARM_UP + 20:
         sys.exit(f"the run ended with {process} after {len(samples)} samples")
     text = write(
         options.name, "Soak: memory and open files over many epochs", notes(options.epochs), rows(samples), told
@@ -81,10 +81,11 @@ def sample(process: psutil.Process) -> dict[str, float]:
 
 def settled(samples: list[dict[str, float]]) -> list[dict[str, float]]:
     """Return the samples after the warm-up."""
-    return samples[int(len(samples) * _WARM_UP) :]
+    return samples[_WARM_UP:]
 
 
 def _quarters(samples: list[dict[str, float]]) -> list[list[dict[str, float]]]:
+    samples = settled(samples)
     size = len(samples) // 4
     return [samples[i * size : (i + 1) * size] for i in range(4)]
 
@@ -100,11 +101,14 @@ def growth(samples: list[dict[str, float]], what: str) -> float:
 def rows(samples: list[dict[str, float]]) -> list[dict[str, object]]:
     """Return a row for each quarter of the run, and one for the growth."""
     table: list[dict[str, object]] = []
-    for number, part in enumerate(_quarters(samples), start=1):
+    named = {"warm-up": samples[:_WARM_UP]} | {
+        f"quarter {i}": part for i, part in enumerate(_quarters(samples), start=1)
+    }
+    for name, part in named.items():
         files = sorted({int(s["files"]) for s in part})
         table.append(
             {
-                "part of the run": f"quarter {number}",
+                "part of the run": name,
                 "memory, median MB": round(statistics.median(s["rss"] for s in part), 1),
                 "memory, largest MB": round(max(s["rss"] for s in part), 1),
                 "open files": f"{files[0]} to {files[-1]}",
@@ -124,9 +128,9 @@ def rows(samples: list[dict[str, float]]) -> list[dict[str, object]]:
 def notes(epochs: int) -> str:
     """Say what was done."""
     return (
-        f"`cct fit --config digits` for {epochs} epochs of {_BATCHES} batches with validation, EMA, a checkpoint after "
+        f"`cct fit --config digits` for {_WARM_UP} + {epochs} epochs of {_BATCHES} batches with validation, EMA, a checkpoint after "
         "each epoch and an offline W&B run, watched from outside after each checkpoint. Growth is that of the median "
-        f"from the first to the last tenth of the epochs after a warm-up of {100 * _WARM_UP:.0f} %."
+        f"from the first to the last tenth of the {epochs} epochs after the warm-up."
     )
 
 
