@@ -29,6 +29,7 @@ from cct_lightning.tracking.resume import check_same_run, is_finished, read_summ
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, without_home, write_atomically
 from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
 from cct_lightning.training.checks import check_devices, check_training
+from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.seeding import StepSeed
 
@@ -206,6 +207,8 @@ class CctCLI(LightningCLI):
             return
         if self.finished:
             return
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         try:
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
             if self.config.fit.test_best and datamodule.has_test:

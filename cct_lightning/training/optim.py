@@ -160,7 +160,8 @@ def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, A
 def muon_names(net: nn.Module) -> set[str]:
     """Return the names of the parameters that Muon trains: hidden matrices and convolutions.
 
-    Muon's authors leave the first and the last layer and everything that is not a matrix to AdamW: so do we. The head
+    The head and everything that is not a matrix are AdamW's, as Muon's authors advise. Convolutions count as matrices,
+    the tokenizer's first one included, which they would leave to AdamW; the two have not been compared here. The head
     is the last linear layer of the net; a single row or column (SeqPool's scores) is a vector.
     """
     heads = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
