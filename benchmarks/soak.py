@@ -129,8 +129,8 @@ def notes(epochs: int) -> str:
     """Say what was done."""
     return (
         f"`cct fit --config digits` for {_WARM_UP} + {epochs} epochs of {_BATCHES} batches with validation, EMA, a "
-        "checkpoint after each epoch and an offline W&B run, watched from outside after each checkpoint. Growth is that of the median "
-        f"from the first to the last tenth of the {epochs} epochs after the warm-up."
+        "checkpoint after each epoch and an offline W&B run, watched from outside after each checkpoint. Growth is "
+        f"that of the median from the first to the last tenth of the {epochs} epochs after the warm-up."
     )
 
 
