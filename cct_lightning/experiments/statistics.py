@@ -45,6 +45,11 @@ def deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((x - center) ** 2 for x in values) / (len(values) - 1)) if len(values) > 1 else math.nan
 
 
+def _vary(values: Sequence[float]) -> bool:
+    # Rounding alone is no deviation.
+    return deviation(values) > 1e-9 * max(abs(value) for value in values)
+
+
 def difference(
     ours: Sequence[float],
     base: Sequence[float],
@@ -60,12 +65,12 @@ def difference(
         base_by_seed: The same of the baseline.
     """
     low = high = p = p_paired = math.nan
-    if len(ours) > 1 and len(base) > 1 and deviation(ours) + deviation(base) > 0:
+    if len(ours) > 1 and len(base) > 1 and (_vary(ours) or _vary(base)):
         test = stats.ttest_ind(ours, base, equal_var=False)
         interval = test.confidence_interval(_LEVEL)
         low, high, p = float(interval.low), float(interval.high), float(test.pvalue)
     seeds = sorted(set(ours_by_seed) & set(base_by_seed))
     pairs = [ours_by_seed[seed] - base_by_seed[seed] for seed in seeds]
-    if len(pairs) > 1 and deviation(pairs) > 0:
+    if len(pairs) > 1 and _vary(pairs):
         p_paired = float(stats.ttest_1samp(pairs, 0).pvalue)
     return Difference(mean=mean(ours) - mean(base), low=low, high=high, p=p, p_paired=p_paired, pairs=len(seeds))
