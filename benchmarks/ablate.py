@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    settings = [f"trainer.max_epochs={options.epochs}", "tracking.mode=offline"]
+    settings = [f"trainer.max_epochs={options.epochs}", "model.optim.warmup_epochs=1", "tracking.mode=offline"]
     runs = expand(override(read_grid(find_grid(options.grid)), settings))
     share = divide(cpus=cores(), gpus=0, runs=len(runs))
     plain, engine = [], []
