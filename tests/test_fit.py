@@ -26,7 +26,8 @@ SHORT = ("--config", "digits", "--trainer.max_epochs", "2", "--model.optim.warmu
 
 def inspect(run_dir: Path, *options: str) -> list[dict[str, Any]]:
     """Read a W&B run file back with wandb's own reader."""
-    (file,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+    # The first is the training's; every `cct test --run_dir` adds one of its own.
+    file = sorted((run_dir / "wandb").glob("offline-run-*/*.wandb"))[0]
     command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ def test_mnist(unpack: ModuleType, tmp_path: Path) -> None:
     done = run_cct("fit", "--config", "mnist", "--data.root", "data", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["test/acc"] > 0.9, "100 batches of 128 are enough for nine digits in ten"
+    assert summary["test/acc"] > 0.7, "100 batches of 128, half of them warm-up, and chance is 0.1"
 
 
 @pytest.mark.usefixtures("no_network")

@@ -42,9 +42,15 @@ def test_a_killed_data_worker(tmp_path: Path) -> None:
 
 def test_a_killed_wandb_service(tmp_path: Path) -> None:
     process = start(tmp_path, *SMALL, "--tracking.mode", "offline", "--run_dir", "run")
-    assert wait_until(lambda: (tmp_path / "run" / "last.ckpt").exists(), process)
-    services = [child for child in psutil.Process(process.pid).children(recursive=True) if "wandb" in child.name()]
-    assert services, "wandb runs no service of its own any more"
+    services: list[psutil.Process] = []
+
+    def found() -> bool:
+        children = psutil.Process(process.pid).children(recursive=True)
+        services[:] = [child for child in children if "wandb" in child.name()]
+        # Once steps are logged, the run has begun; a short run is over soon after.
+        return bool(services) and bool(list(tmp_path.glob("run/wandb/offline-run-*/*.wandb")))
+
+    assert wait_until(found, process), "wandb runs no service of its own any more"
     for service in services:
         service.send_signal(signal.SIGKILL)
     assert end(process, 0, timeout=120) == 0, (tmp_path / "log.txt").read_text()[-3000:]
