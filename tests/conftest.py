@@ -20,6 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
     """Undo what a run in this process leaves in the environment (its folder, the address of W&B's service)."""
+    # A process that finds this joins the W&B service of the process that set it, which may be gone.
+    os.environ.pop("WANDB_SERVICE", None)
     before = dict(os.environ)
     yield
     os.environ.clear()
