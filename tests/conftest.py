@@ -18,14 +18,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """Undo what a run in this process leaves in the environment (its folder, the address of W&B's service)."""
+def _process() -> Iterator[None]:
+    """Undo what a run in this process leaves in it: environment, import path, and modules of a user's own."""
     # A process that finds this joins the W&B service of the process that set it, which may be gone.
     os.environ.pop("WANDB_SERVICE", None)
-    before = dict(os.environ)
+    environment, path = dict(os.environ), list(sys.path)
     yield
     os.environ.clear()
-    os.environ.update(before)
+    os.environ.update(environment)
+    sys.path[:] = path
+    # `my_lab.py` of one test would hide the package `my_lab` of another.
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_lab"]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """A user's own tokenizer, pool, position embedding and backbone, from a package that is not ours."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,14 +60,11 @@ class OtherNet(nn.Module):
 
 
 @pytest.fixture
-def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def my_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "__init__.py").touch()
     (tmp_path / "my_lab" / "nets.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "my_lab"]:
-        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("my_lab")
