@@ -193,4 +193,7 @@ def _device(name: str) -> torch.device:
 
 
 def _progress() -> Progress:
-    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
+    # In a notebook rich would ask for ipywidgets.
+    return Progress(
+        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True, force_jupyter=False)
+    )

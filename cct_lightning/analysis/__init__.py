@@ -12,7 +12,7 @@ from cct_lightning.analysis.attention import (
     rollout,
     rollout_map,
 )
-from cct_lightning.analysis.calibration import Reliability, plot_reliability, reliability
+from cct_lightning.analysis.calibration import Reliability, plot_reliability, reliability, reliability_of
 from cct_lightning.analysis.confusion import confusion_matrix, most_confused, plot_confusion
 from cct_lightning.analysis.efficiency import (
     data_efficiency,
@@ -84,6 +84,7 @@ __all__ = [
     "published_schedule",
     "receptive_field",
     "reliability",
+    "reliability_of",
     "residual_share",
     "rollout",
     "rollout_map",

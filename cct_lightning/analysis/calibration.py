@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import binary_calibration_error
 
 from cct_lightning.analysis.style import OKABE_ITO, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
@@ -50,15 +50,30 @@ def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliabilit
         raise InputError(
             f"Expected logits (B, K) and labels (B,), got {tuple(logits.shape)} and {tuple(labels.shape)}."
         )
-    probability = logits.detach().float().softmax(-1)
-    ece = multiclass_calibration_error(probability, labels, num_classes=logits.shape[1], n_bins=bins)
-    confidence, predicted = probability.max(-1)
-    edges = torch.linspace(0, 1, bins + 1, device=logits.device)
+    confidence, predicted = logits.detach().float().softmax(-1).max(-1)
+    return reliability_of(confidence, predicted == labels, bins=bins)
+
+
+def reliability_of(confidence: Tensor, right: Tensor, *, bins: int = 15) -> Reliability:
+    """Compare how sure predictions were with whether they were right, where the logits are gone.
+
+    Args:
+        confidence: Probability of the predicted class (B,), 0 to 1.
+        right: Whether it is the true one (B,), bool.
+        bins: Bins of equal width between confidence 0 and 1.
+
+    Returns:
+        The error and the bins.
+    """
+    confidence = confidence.clamp(0, 1)  # torchmetrics takes numbers beyond for logits
+    # Of several classes only the predicted one counts, so this is the error of right against wrong.
+    ece = binary_calibration_error(confidence, right.long(), n_bins=bins)
+    edges = torch.linspace(0, 1, bins + 1, device=confidence.device)
     place = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # exactly 1 is in the last bin
     count = torch.bincount(place, minlength=bins)
-    right = torch.bincount(place, weights=(predicted == labels).double(), minlength=bins)
+    hits = torch.bincount(place, weights=right.double(), minlength=bins)
     sure = torch.bincount(place, weights=confidence.double(), minlength=bins)
-    return Reliability(float(ece), (right / count).float(), (sure / count).float(), count)
+    return Reliability(float(ece), (hits / count).float(), (sure / count).float(), count)
 
 
 @styled

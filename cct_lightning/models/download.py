@@ -171,7 +171,7 @@ def _receive(url: str, part: Path, have: int) -> bool:
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-        bar = Progress(*columns, console=Console(stderr=True))
+        bar = Progress(*columns, console=Console(stderr=True, force_jupyter=False))
         with bar, part.open("ab" if have else "wb") as file:
             task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             while chunk := response.read1(_CHUNK):

@@ -43,22 +43,32 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map tokens (B, N, D) to queries, keys and values, each (B, h, N, d)."""
-        parts = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # 3 times (B, N, h, d)
+        return self._heads(self.qkv(x))
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        parts = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # 3 times (B, N, h, d)
         q, k, v = (part.transpose(1, 2) for part in parts)
         return q, k, v
 
+    def _scaled_split(self, x: Tensor, drop: float) -> tuple[Tensor, Tensor, Tensor]:
+        # Queries over sqrt(d), values over 1 - drop. In the weight, which is small beside the batch.
+        scale = self.qkv.weight.new_tensor([(x.shape[-1] // self.num_heads) ** -0.5, 1, 1 / (1 - drop)])
+        weight = self.qkv.weight.unflatten(0, (3, -1)) * scale[:, None, None]  # (3, D, D)
+        return self._heads(nn.functional.linear(x, weight.flatten(0, 1)))
+
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to (B, N, D)."""
-        q, k, v = self.split(x)
         drop = self.attn_drop if self.training else 0.0
-        if x.device.type == "cpu" and (drop > 0 or q.dtype != torch.float32):
+        autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if x.device.type == "cpu" and (drop > 0 or autocast or x.dtype != torch.float32):
             # The CPU kernel of SDPA has no dropout, and is slow in bfloat16.
-            weights = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
+            q, k, v = self._scaled_split(x, drop)
+            weights = (q @ k.mT).softmax(-1)
             if drop > 0:
-                weights, v = weights * _cpu_mask(weights, drop), v / (1 - drop)
+                weights = weights * _cpu_mask(weights, drop)
             x = weights @ v
         else:
-            x = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+            x = nn.functional.scaled_dot_product_attention(*self.split(x), dropout_p=drop)
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))  # (B, h, N, d) -> (B, N, D)
 
     def weights(self, x: Tensor) -> Tensor:

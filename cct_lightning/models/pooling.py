@@ -57,7 +57,7 @@ class ClassToken(Pooling):
 
     def prepend(self, tokens: Tensor) -> Tensor:
         """Put the class token first: (B, N, D) -> (B, 1 + N, D)."""
-        return torch.cat([self.token.expand(tokens.shape[0], -1, -1), tokens], 1)
+        return torch.cat([self.token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, N, D) to (B, D)."""

@@ -24,7 +24,11 @@ class PositionEmbedding(nn.Module):
         super().__init__()
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Add positions to tokens (B, N, D) that lie on `grid`."""
+        """Add positions to tokens (B, N, D) that lie on `grid`; return the dtype of the tokens.
+
+        Under autocast the tokens come from a convolution in the low precision, and a float32 parameter added to them
+        would turn the whole stream to float32.
+        """
         raise NotImplementedError
 
 
@@ -66,7 +70,7 @@ class LearnablePosition(PositionEmbedding):
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Add positions to tokens (B, N, D)."""
-        return tokens + resize_embedding(self.embedding, self.grid, grid)
+        return tokens + resize_embedding(self.embedding, self.grid, grid).to(tokens.dtype)
 
 
 class SinePosition(PositionEmbedding):
@@ -83,7 +87,7 @@ class SinePosition(PositionEmbedding):
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
         """Add positions to tokens (B, N, D)."""
         if grid == self.grid:
-            return tokens + self.embedding
+            return tokens + self.embedding.to(tokens.dtype)
         return tokens + sine_table(tokens.shape[1], tokens.shape[2]).to(tokens)
 
 

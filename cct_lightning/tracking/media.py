@@ -5,7 +5,8 @@ Letters: N images, K classes.
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,32 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
+from cct_lightning.analysis.attention import rollout_map
+from cct_lightning.analysis.calibration import plot_reliability, reliability_of
 from cct_lightning.analysis.confusion import confusion_matrix, plot_confusion
 from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
 from cct_lightning.analysis.overlay import blend, over_uniform, pixels
+from cct_lightning.analysis.position import plot_position_similarity, position_similarity
+from cct_lightning.analysis.saliency import smooth_grad
+from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
-from cct_lightning.tracking.predictions import Listener, gathered, place_weights, to_pixels
+from cct_lightning.tracking.predictions import Listener, gathered, to_pixels
 
 _MISTAKES = 32  # rows of the table of misclassified images
 _CHART = 100  # classes up to which W&B draws the confusion matrix itself
-_SAMPLES = 12  # images with pooling weights over them
+_SAMPLES = 12  # images with maps over them
+_NOISY = 8  # copies of an image for SmoothGrad
+_UNIFORM = "x the uniform weight"
 
 
 class WandbMedia(Callback):
     """Log tables and pictures to W&B, after some validations and after the test.
 
-    `val/misclassified` and `test/misclassified` (a table of images), `.../confusion`, `.../pool_weights` (SeqPool's
-    weights over the images), and `tokenizer/filters`.
+    `val/misclassified` and `test/misclassified` (a table of images), `.../confusion`, `.../reliability` (calibration),
+    `.../pool_weights`, `.../rollout` and `.../saliency` (SeqPool's weights, attention rollout and SmoothGrad over the
+    images), `tokenizer/filters` and `position/similarity`. What a network has not (a baseline has no tokens) is left
+    out.
 
     Args:
         every_n_epochs: Epochs between two of them; also after the last one.
@@ -57,8 +67,7 @@ class WandbMedia(Callback):
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.listener = Listener(pl_module)
-        self.predicted: list[Tensor] = []
-        self.label: list[Tensor] = []
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []  # label, predicted, probability
         self.mistakes: list[tuple[float, int, int, int, Tensor]] = []  # probability, index, label, predicted, image
         self.images: Tensor | None = None
 
@@ -76,8 +85,7 @@ class WandbMedia(Callback):
             return
         prob, predicted = (part.cpu() for part in self.listener.take().max(-1))
         label = batch.label.cpu()
-        self.predicted.append(predicted)
-        self.label.append(label)
+        self.parts.append((label, predicted, prob))
         if self.images is None:
             self.images = batch.image[:_SAMPLES].clone()
         for place in (predicted != label).nonzero()[:, 0].tolist():
@@ -105,31 +113,31 @@ class WandbMedia(Callback):
         """Log the pictures of the test split."""
         self._log(trainer, pl_module, "test")
 
-    @torch.no_grad()
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.listener is None:
             return
         self.listener.close()
         self.listener = None
-        predicted, label = (gathered(torch.cat(part).numpy()) for part in (self.predicted, self.label))
+        label, predicted, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
         if not trainer.is_global_zero:
             return
         classes: Sequence[str] = pl_module.classes  # type: ignore[assignment]
+        calibration = reliability_of(torch.from_numpy(prob), torch.from_numpy(predicted == label))
         logged: dict[str, Any] = {
             f"{stage}/misclassified": self._table(pl_module, classes),
             f"{stage}/confusion": confusion(label, predicted, classes),
+            f"{stage}/reliability": picture(plot_reliability(calibration)),
         }
         assert self.images is not None
-        if (weights := place_weights(pl_module, self.images)) is not None:
-            logged[f"{stage}/pool_weights"] = overlays(to_pixels(self.images, pl_module), weights)
-        with contextlib.suppress(InputError):  # a baseline has no tokenizer
-            logged["tokenizer/filters"] = picture(plot_filters(tokenizer_filters(pl_module)))
+        # Saliency needs gradients of the very network that is trained, not of a compiled one.
+        with torch.inference_mode(False), torch.compiler.set_stance("force_eager"):
+            logged |= pictures_of(pl_module, self.images.clone(), stage)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.log(
                     {**logged, "epoch": trainer.current_epoch, "trainer/global_step": trainer.global_step}
                 )
-        self.mistakes, self.images = [], None
+        self.mistakes, self.images, self.parts = [], None, []
 
     def _table(self, pl_module: pl.LightningModule, classes: Sequence[str]) -> wandb.Table:
         table = wandb.Table(columns=["image", "label", "predicted", "probability", "index"])
@@ -156,18 +164,51 @@ def confusion(label: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) 
     return picture(plot_confusion(counts, classes=classes))
 
 
-def overlays(images: np.ndarray, weights: np.ndarray) -> list[wandb.Image]:
-    """Return each image beside the same image under its pooling weights.
+def pictures_of(pl_module: pl.LightningModule, images: Tensor, stage: str) -> dict[str, Any]:
+    """Return the pictures that a network has, by their names in W&B.
+
+    Args:
+        pl_module: The network with its normalization.
+        images: (N, C, H, W), as the model sees them.
+        stage: `val` or `test`.
+    """
+
+    def over_images(maps: Callable[[Tensor], Tensor], unit: str) -> list[wandb.Image]:
+        # One image after another: attention of all layers, heads and tokens takes memory.
+        heat = torch.cat([maps(image) for image in images.split(1)]).float().cpu().numpy()
+        if unit == _UNIFORM:
+            heat = over_uniform(heat)
+        return overlays(to_pixels(images, pl_module), heat, unit)
+
+    ways: dict[str, Callable[[], Any]] = {
+        f"{stage}/pool_weights": lambda: over_images(partial(pool_weights, pl_module), _UNIFORM),
+        f"{stage}/rollout": lambda: over_images(partial(rollout_map, pl_module), _UNIFORM),
+        f"{stage}/saliency": lambda: over_images(
+            partial(smooth_grad, pl_module, samples=_NOISY), "logits per unit of the normalized pixel"
+        ),
+        "tokenizer/filters": lambda: picture(plot_filters(tokenizer_filters(pl_module))),
+        "position/similarity": lambda: picture(plot_position_similarity(position_similarity(pl_module))),
+    }
+    found: dict[str, Any] = {}
+    for name, draw in ways.items():
+        with contextlib.suppress(InputError):  # a baseline has no tokens, some models no position embedding
+            found[name] = draw()
+    return found
+
+
+def overlays(images: np.ndarray, heat: np.ndarray, unit: str) -> list[wandb.Image]:
+    """Return each image beside the same image under its map, all on one color scale.
 
     Args:
         images: (N, C, H, W) uint8.
-        weights: (N, h, w), each image's sum to one.
+        heat: (N, h, w), not negative.
+        unit: Of the map's values, for the captions.
     """
-    heat, pairs = over_uniform(weights), []
+    pairs = []
     for image, places in zip(pixels(images), heat, strict=True):
         plain = enlarged(image)
         mapped = blend(image, places, top=float(heat.max()), size=(plain.height, plain.width))
-        caption = f"at most {places.max():.1f} x the uniform weight"
+        caption = f"at most {places.max():.3g} {unit}"
         pairs.append(wandb.Image(np.concatenate([np.asarray(plain), mapped], axis=1), caption=caption))
     return pairs
 

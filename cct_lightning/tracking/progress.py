@@ -1,13 +1,14 @@
 """What a run shows: a bar in a terminal, one line an epoch in a log file, and none of the libraries' chatter."""
 
 import logging
+import os
+import sys
 import time
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
-from rich.console import Console
 
 # Lightning says these on every start; none asks the user for anything.
 _CHATTER = (
@@ -73,5 +74,7 @@ class EpochLines(Callback):
 
 
 def progress() -> Callback:
-    """Return the bar for a terminal or the lines for a file."""
-    return Progress(leave=False) if Console().is_terminal else EpochLines()
+    """Return the bar for a terminal, or the lines for a file or a notebook's cell."""
+    # `!cct fit` in a notebook gets something like a terminal, which shows a moving bar as its control characters.
+    terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
+    return Progress(leave=False) if terminal else EpochLines()

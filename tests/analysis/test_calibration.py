@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cct_lightning.analysis import plot_reliability, reliability
+from cct_lightning.analysis import plot_reliability, reliability, reliability_of
 from cct_lightning.errors import InputError
 
 
@@ -17,6 +17,10 @@ def test_bins_give_the_error(nets, digits) -> None:
     assert result.ece == pytest.approx(float(gap.sum()), abs=1e-5)
     expected = multiclass_calibration_error(logits.softmax(-1), digits.labels, num_classes=10, n_bins=10)
     assert result.ece == pytest.approx(float(expected), abs=1e-6)
+    confidence, predicted = logits.softmax(-1).max(-1)
+    again = reliability_of(confidence, predicted == digits.labels, bins=10)
+    assert again.ece == result.ece
+    assert again.count.tolist() == result.count.tolist()
     accuracy = float((logits.argmax(-1) == digits.labels).float().mean())
     weighted = (result.accuracy[full] * result.count[full]).sum() / result.count.sum()
     assert float(weighted) == pytest.approx(accuracy, abs=1e-5)

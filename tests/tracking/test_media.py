@@ -125,11 +125,13 @@ def test_wandb_has_the_pictures(run_dir: Path) -> None:
     log, _ = logs(run_dir)
     rows = [r["history"]["item"] for r in inspected(log) if r["type"] == "history"]
     logged = {key.partition(".")[0] for row in rows for key in row if "._type" in key or "._latest" in key}
-    wanted = {"val/misclassified", "val/pool_weights", "test/misclassified", "test/pool_weights", "tokenizer/filters"}
-    assert wanted <= logged
+    kinds = ("misclassified", "pool_weights", "rollout", "saliency", "reliability")
+    wanted = {f"{stage}/{kind}" for stage in ("val", "test") for kind in kinds}
+    assert wanted | {"tokenizer/filters", "position/similarity"} <= logged
     assert {"val/confusion_table", "test/confusion_table"} <= logged
     media = log.parent / "files" / "media"
-    assert len(list(media.glob("images/val/pool_weights_*.png"))) == 2 * 12
+    for kind in ("pool_weights", "rollout", "saliency"):
+        assert len(list(media.glob(f"images/val/{kind}_*.png"))) == 2 * 12
     [path] = media.glob("table/test/misclassified_*.table.json")
     table = json.loads(path.read_text())
     assert table["columns"] == ["image", "label", "predicted", "probability", "index"]
