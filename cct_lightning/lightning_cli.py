@@ -171,7 +171,7 @@ class CctCLI(LightningCLI):
     def before_fit(self) -> None:
         """Find what is wrong with options and data, then make the run folder."""
         check_training(
-            self.model.optim,
+            self.model.optim.for_a_trial() if self.dry else self.model.optim,
             epochs=self.trainer.max_epochs or 0,
             precision=self.trainer.precision,
             device_type=self.trainer.strategy.root_device.type,

@@ -189,7 +189,8 @@ class Classifier(pl.LightningModule):
         optimizer = build_optimizer(
             self.net, self.optim, global_batch_size=self.global_batch_size, finetune=self.finetune
         )
-        schedule = build_schedule(optimizer, self.optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
+        optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim
+        schedule = build_schedule(optimizer, optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:

@@ -94,6 +94,10 @@ class Optim:
         ratio = global_batch_size / self.base_batch_size
         return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
 
+    def for_a_trial(self) -> "Optim":
+        """Return these options without warm-up and cool-down, for `fast_dev_run`: one epoch of a few batches."""
+        return dataclasses.replace(self, warmup_epochs=0.0, cooldown_epochs=0.0)
+
     def scaled(self, global_batch_size: int) -> "Optim":
         """Return the rates really used with this global batch size, `lr_scaling` applied and set to `none`."""
         factor = self.lr_factor(global_batch_size)
