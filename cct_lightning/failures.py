@@ -1,5 +1,6 @@
 """What goes wrong while a run goes on: one sentence and the usual exit code, no traceback, where the cause is known."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.training.callbacks import TrainingFailed
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Read error")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def explain(error: Exception) -> str | None:
@@ -19,6 +21,9 @@ def explain(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, TrainingFailed):
         return text
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f" {error.filename}" if error.filename else ""
+        return f"Cannot write{where} ({error.strerror}): make room and start the same command again."
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
         return (
             "Out of memory: halve --data.batch_size and double --trainer.accumulate_grad_batches, which keeps the "

@@ -1,5 +1,6 @@
 """`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
 
+import contextlib
 import resource
 import sys
 import time
@@ -161,4 +162,6 @@ class RunRecord(Callback):
         """Mark the run as interrupted or failed, with the reason."""
         interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
         reason = f"{type(exception).__name__}: {exception}".removesuffix(": ")
-        self._update(trainer, status="interrupted" if interrupted else "failed", reason=reason[:500])
+        # On a full disk, this must not hide the reason.
+        with contextlib.suppress(OSError):
+            self._update(trainer, status="interrupted" if interrupted else "failed", reason=reason[:500])

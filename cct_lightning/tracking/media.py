@@ -31,6 +31,7 @@ from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.tracking.predictions import Listener, gathered, to_pixels
+from cct_lightning.tracking.shield import ShieldedWandbLogger
 
 _MISTAKES = 32  # rows of the table of misclassified images
 _CHART = 100  # classes up to which W&B draws the confusion matrix itself
@@ -119,8 +120,24 @@ class WandbMedia(Callback):
         self.listener.close()
         self.listener = None
         label, predicted, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
-        if not trainer.is_global_zero:
-            return
+        loggers = [one for one in trainer.loggers if isinstance(one, WandbLogger) and not getattr(one, "lost", False)]
+        if trainer.is_global_zero and loggers:
+            try:
+                logged = self._drawn(pl_module, stage, label, predicted, prob)
+            except OSError as error:
+                # W&B keeps pictures in the system's temporary folder, which may be full.
+                for logger in loggers:
+                    if isinstance(logger, ShieldedWandbLogger):
+                        logger.lose(error)
+            else:
+                logged |= {"epoch": trainer.current_epoch, "trainer/global_step": trainer.global_step}
+                for logger in loggers:
+                    logger.experiment.log(dict(logged))
+        self.mistakes, self.images, self.parts = [], None, []
+
+    def _drawn(
+        self, pl_module: pl.LightningModule, stage: str, label: np.ndarray, predicted: np.ndarray, prob: np.ndarray
+    ) -> dict[str, Any]:
         classes: Sequence[str] = pl_module.classes  # type: ignore[assignment]
         calibration = reliability_of(torch.from_numpy(prob), torch.from_numpy(predicted == label))
         logged: dict[str, Any] = {
@@ -131,13 +148,7 @@ class WandbMedia(Callback):
         assert self.images is not None
         # Saliency needs gradients of the very network that is trained, not of a compiled one.
         with torch.inference_mode(False), torch.compiler.set_stance("force_eager"):
-            logged |= pictures_of(pl_module, self.images.clone(), stage)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.log(
-                    {**logged, "epoch": trainer.current_epoch, "trainer/global_step": trainer.global_step}
-                )
-        self.mistakes, self.images, self.parts = [], None, []
+            return logged | pictures_of(pl_module, self.images.clone(), stage)
 
     def _table(self, pl_module: pl.LightningModule, classes: Sequence[str]) -> wandb.Table:
         table = wandb.Table(columns=["image", "label", "predicted", "probability", "index"])

@@ -1,5 +1,7 @@
 """W&B whose service may die (killed for memory, disk full, network lost): training goes on, with metrics.csv alone."""
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +9,8 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-_LOST = (ConnectionError, TimeoutError, wandb.errors.CommError)
+_LOST = (OSError, wandb.errors.CommError)  # a connection that breaks or says nothing is an OSError, too
+_BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 
 class ShieldedWandbLogger(WandbLogger):
@@ -22,15 +25,29 @@ class ShieldedWandbLogger(WandbLogger):
         if self.lost:
             return _Nothing()
         try:
-            return _Shield(super().experiment, self._lose)
+            run = super().experiment
+            if self._offline:
+                _check_room(str(self.save_dir))
+            return _Shield(run, self.lose)
         except _LOST as error:
-            self._lose(error)
+            self.lose(error)
             return _Nothing()
 
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
+        """Do without W&B from now on, and say so once."""
         if not self.lost:
             self.lost = True
-            print(f"W&B is lost ({type(error).__name__}): training goes on, and metrics go to metrics.csv alone.")
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            print(f"W&B is lost ({reason}): training goes on, and metrics go to metrics.csv alone.", flush=True)
+
+
+def _check_room(folder: str) -> None:
+    # On a full disk, W&B's service drops what it should write, and tells nobody.
+    if not hasattr(os, "statvfs"):
+        return
+    disk = os.statvfs(os.path.join(folder, "wandb"))
+    if disk.f_bavail * disk.f_frsize < _BLOCK:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class _Nothing:

@@ -1,7 +1,10 @@
 """Faults of the machine while a run goes on: memory, workers, W&B's service. One sentence, or no harm at all."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -61,6 +64,49 @@ def test_a_killed_wandb_service(tmp_path: Path) -> None:
     steps = [row["step"] for row in metrics(tmp_path / "run") if row["train/loss_step"]]
     assert steps == [str(step) for step in range(120)], "metrics.csv is complete"
     assert [row for row in metrics(tmp_path / "run") if row["test/acc"]]
+
+
+# In a mount namespace of its own, which ends with the command.
+SMALL_DISK = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
+
+
+def _with_small_disk(folder: Path, size: str, *args: str) -> "subprocess.CompletedProcess[str]":
+    """Run `cct fit` where a folder is a disk of a given size."""
+    folder.mkdir(parents=True)
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "mount", "-t", "tmpfs", "x", folder]).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    return subprocess.run(
+        [*alone, "sh", "-c", SMALL_DISK, "sh", size, folder, sys.executable, "-m", "cct_lightning", "fit", *args],
+        cwd=folder.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("media", ["1", "0"])
+def test_a_full_disk_under_wandb(media: str, tmp_path: Path) -> None:
+    # Pictures fail where they are written; of the numbers, W&B's service does not tell that it lost them.
+    words = ["--tracking.mode", "offline", "--tracking.media_every_n_epochs", media, "--run_dir", "run"]
+    done = _with_small_disk(tmp_path / "run" / "wandb", "80k", *SMALL, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("W&B is lost (No space left on device): training goes on") == 1
+    steps = [row["step"] for row in metrics(tmp_path / "run") if row["train/loss_step"]]
+    assert steps == [str(step) for step in range(40)], "metrics.csv is complete"
+    assert [row for row in metrics(tmp_path / "run") if row["test/acc"]]
+
+
+@pytest.mark.parametrize(("size", "said"), [("4k", "Cannot write"), ("64k", "Cannot save")])
+def test_a_full_disk_under_the_run_folder(size: str, said: str, tmp_path: Path) -> None:
+    done = _with_small_disk(tmp_path / "a" / "run", size, *SMALL, "--run_dir", "a/run", "--tracking.mode", "disabled")
+    assert done.returncode == 1, done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("cct fit:")]
+    assert f"{said} {tmp_path}/a/run/" in line
+    assert "No space left on device" in line
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a folder of a POSIX system")
