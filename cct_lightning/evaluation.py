@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from cct_lightning.errors import InputError
+from cct_lightning.models.checkpoint import check_size
 
 # What the data decides and the model needs: linked, never typed twice.
 LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std")
@@ -51,8 +52,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may hold.
 
     Raises:
-        InputError: No file, or none that PyTorch's safe loader accepts.
+        InputError: No file, a zip bomb, or none that PyTorch's safe loader accepts.
     """
+    check_size(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:

@@ -2,6 +2,9 @@
 
 import socket
 import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cct_lightning.data.sources import Source
@@ -68,10 +71,25 @@ def _download(source: Source, root: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)
     try:
-        for arguments in source.by_split:
-            getattr(datasets, str(source.torchvision))(root, download=True, **arguments)
+        with _kept_inside():
+            for arguments in source.by_split:
+                getattr(datasets, str(source.torchvision))(root, download=True, **arguments)
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def _kept_inside() -> Iterator[None]:
+    """Let no member of an archive leave the folder that it is unpacked into: Python before 3.14 lets it."""
+    if not hasattr(tarfile, "data_filter"):  # 3.10 before 3.10.12
+        yield
+        return
+    before = tarfile.TarFile.__dict__["extraction_filter"]
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 def _to_make(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ and `.safetensors`. Only tensors and plain values are unpickled (`torch.load(wei
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,26 @@ def read_checkpoint(path: Path) -> Stored:
     return Stored(path, state, hparams)
 
 
+def check_size(path: Path) -> None:
+    """Check that a checkpoint takes no more memory than it has bytes, before PyTorch unpacks it: it may be a zip bomb.
+
+    Raises:
+        InputError: It would; PyTorch itself never compresses.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # damaged, which who reads it says
+    if unpacked > path.stat().st_size:
+        raise InputError(
+            f"The checkpoint {path} is refused: {path.stat().st_size:,} bytes would unpack to {unpacked:,}, and "
+            "PyTorch compresses nothing."
+        )
+
+
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -78,6 +99,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    check_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is then refused anyway: TorchScript, other pickle protocols

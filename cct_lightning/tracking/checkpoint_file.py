@@ -14,6 +14,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from cct_lightning.errors import InputError
+from cct_lightning.models.checkpoint import check_size
 from cct_lightning.training.callbacks import TrainingFailed
 
 LAST, PREVIOUS = "last.ckpt", "prev.ckpt"
@@ -93,10 +94,11 @@ def read_whole(path: Path) -> dict[str, Any]:
     """Read a checkpoint of `cct fit`, every byte checked, without running any code that it may hold.
 
     Raises:
-        InputError: No file; a damaged one; one that would run code; one of something else.
+        InputError: No file; a damaged one; one that would run code, or fill the memory; one of something else.
     """
     if not path.is_file():
         raise InputError(f"No checkpoint at {path}.")
+    check_size(path)
     reason = ""
     try:
         with zipfile.ZipFile(path) as archive:

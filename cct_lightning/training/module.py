@@ -20,6 +20,7 @@ from typing_extensions import Unpack
 
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
+from cct_lightning.models.checkpoint import check_size
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import Parts, create_model
 from cct_lightning.training.ema import EMA
@@ -129,10 +130,11 @@ class Classifier(pl.LightningModule):
             map_location: Device of the weights.
 
         Raises:
-            InputError: No such file.
+            InputError: No such file, or one that would fill the memory.
         """
         if not Path(path).is_file():
             raise InputError(f"No checkpoint at {path}: give the path of a best.ckpt or last.ckpt of a run folder.")
+        check_size(Path(path))
         return cls.load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -189,7 +191,7 @@ class Classifier(pl.LightningModule):
         optimizer = build_optimizer(
             self.net, self.optim, global_batch_size=self.global_batch_size, finetune=self.finetune
         )
-        optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim
+        optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
         schedule = build_schedule(optimizer, optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

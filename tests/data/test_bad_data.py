@@ -246,3 +246,32 @@ def test_an_archive_is_downloaded_unpacked_and_repaired(served_cifar: type[Serve
     assert batch.read_bytes() == whole
     assert (again.stored.image == data.stored.image).all()
     assert not served_cifar.asked
+
+
+@pytest.mark.parametrize("member", ["../escaped", "/{outside}/escaped", "symlink", "hard link"])
+def test_nothing_in_an_archive_leaves_its_folder(
+    member: str, served_cifar: type[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        if "link" in member:
+            link = tarfile.TarInfo("way")
+            link.type = tarfile.SYMTYPE if member == "symlink" else tarfile.LNKTYPE
+            link.linkname = str(outside) if member == "symlink" else "../outside/precious"
+            archive.addfile(link)
+        name = {"symlink": "way/escaped", "hard link": "way"}.get(member, member.format(outside=outside))
+        written = tarfile.TarInfo(name)
+        written.size = 4
+        archive.addfile(written, io.BytesIO(b"evil"))
+    (outside / "precious").write_text("mine")
+    hostile = packed.getvalue()
+    served_cifar.files["cifar-10-python.tar.gz"] = hostile
+    # Another archive than the published one is not unpacked at all.
+    assert problem("cifar10", tmp_path / "new", download=True).startswith("Cannot download CIFAR-10 (File not found or")
+    monkeypatch.setattr(theirs.CIFAR10, "tgz_md5", md5(hostile))
+    assert problem("cifar10", tmp_path / "new", download=True).startswith("Cannot download CIFAR-10 (")
+    assert [path.name for path in outside.iterdir()] == ["precious"]
+    assert (outside / "precious").read_text() == "mine"
+    assert not (tmp_path / "escaped").exists()

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,39 @@ def test_nothing_in_a_checkpoint_runs(
     monkeypatch.undo()
     torch.load(path, weights_only=False) if form == "zip" else pickle.loads(path.read_bytes())
     assert (tmp_path / "exploded").exists(), "the bomb is a real one"
+
+
+@pytest.mark.parametrize("option", ["--resume", "--ckpt_path", "--model.pretrained", "last.ckpt", "Classifier.load"])
+def test_a_zip_bomb_is_refused(
+    option: str, run: Path, cct: Cct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = checkpoint(run / "last.ckpt")
+    whole["callbacks"]["bomb"] = {"zeros": torch.zeros(50_000_000)}
+    torch.save(whole, tmp_path / "stored.ckpt")
+    path = run / "last.ckpt"
+    (run / "prev.ckpt").unlink()
+    with zipfile.ZipFile("stored.ckpt") as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in stored.namelist():
+            packed.writestr(member, stored.read(member))
+    assert path.stat().st_size < 10_000_000
+    fit = ["fit", *CONFIG, "--run_dir", "fresh"]
+    if option == "Classifier.load":
+        with pytest.raises(InputError, match="would unpack to 20"):
+            Classifier.load(path)
+    else:
+        words = {
+            "--resume": [*fit, "--resume", str(path)],
+            "--ckpt_path": ["test", "--ckpt_path", str(path)],
+            "--model.pretrained": [*fit, "--model.pretrained", str(path)],
+            "last.ckpt": ["fit", *CONFIG, "--run_dir", "run"],
+        }[option]
+        code, out, err = cct(*words)
+        assert code == 2, out + err
+        assert "PyTorch compresses nothing" in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "fresh").exists()
+    assert torch.load(path, weights_only=True)["callbacks"]["bomb"]["zeros"].nbytes == 200_000_000, "PyTorch takes it"
 
 
 def test_checkpoint_of_an_older_version(cct: Cct) -> None:
