@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import conditions, write
-from cct_lightning.models.encoder import Attention
+from cct_lightning.models.encoder import Attention, Block, DropPath
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim, build_optimizer, muon_names
@@ -85,6 +86,25 @@ def attention(repeats: int) -> list[dict[str, Any]]:
                 }
                 what = f"attention {size}, {str(dtype)[6:]}, dropout {drop}"
                 rows.append({"what": what, **told(turns(ways, repeats))})
+    return rows
+
+
+class Masked(DropPath):
+    """torchvision's: every sample is computed, and some are multiplied by zero."""
+
+    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: D102
+        return x + stochastic_depth(branch(x), self.p, "row")
+
+
+def drop_path(repeats: int) -> list[dict[str, Any]]:
+    rows = []
+    for size, dim, heads, ratio in (((128, 64, 128), 128, 2, 1), ((16, 256, 256), 256, 4, 2)):
+        ways: dict[str, Callable[[], Any]] = {}
+        for name, kind in (("ours", DropPath), ("mask", Masked)):
+            block = Block(embed_dim=dim, num_heads=heads, mlp_ratio=ratio, attn_drop=0.1, proj_drop=0.0, drop_path=0.1)
+            block.drop_path = kind(0.1)
+            ways[name] = partial(back, block.bfloat16(), torch.randn(size, dtype=torch.bfloat16))
+        rows.append({"what": f"block {size}, bfloat16, drop path 0.1", **told(turns(ways, repeats))})
     return rows
 
 
@@ -181,7 +201,7 @@ def main() -> None:
     conditions_before = conditions("torch")
     rows = memory(args.repeats)
     keep_freed_memory()
-    for part in (attention, tokenizer, optimizers):
+    for part in (attention, drop_path, tokenizer, optimizers):
         rows += part(args.repeats)
     notes = (
         f"Forward and backward, or one optimizer step; {torch.get_num_threads()} threads; medians of {args.repeats} "

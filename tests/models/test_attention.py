@@ -1,9 +1,10 @@
-"""Attention on CPUs takes its own way where PyTorch's is slow: it must be the same function."""
+"""Attention and stochastic depth on CPUs take their own way where PyTorch's is slow: it must be the same function."""
 
 import pytest
 import torch
+from torch import nn
 
-from cct_lightning.models.encoder import Attention, _cpu_mask
+from cct_lightning.models.encoder import Attention, DropPath, _cpu_mask
 
 
 def attention(drop: float = 0.0) -> Attention:
@@ -57,3 +58,20 @@ def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
     expected = module.eval()(x)[0]
     error = draws.std(0) / len(draws) ** 0.5
     assert ((draws.mean(0) - expected).abs() < 5 * error).all()
+
+
+def test_drop_path_is_stochastic_depth() -> None:
+    torch.manual_seed(0)
+    drop_path, branch = DropPath(0.25), nn.Linear(8, 8)
+    x = torch.randn(4000, 3, 8, requires_grad=True)
+    full = branch(x)
+    out = drop_path.train()(x, branch)
+    skipped = (out == x).all((1, 2))
+    assert 0.22 < skipped.float().mean() < 0.28
+    torch.testing.assert_close(out[~skipped], (x + full / 0.75)[~skipped])
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert (gradient[skipped] == 1).all()
+    assert (gradient[~skipped] != 1).any()
+    torch.testing.assert_close(drop_path.eval()(x, branch), x + full)
+    nobody = DropPath(0.999999).train()(x[:2], branch)  # a batch of which no sample stays
+    assert (nobody == x[:2]).all()
