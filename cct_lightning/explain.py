@@ -26,7 +26,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.image_files import find_images, read_batches
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.convert import written
-from cct_lightning.predict import Predictor, _device
+from cct_lightning.predict import Predictor
 
 _SIDE = 224  # pixels that the longer side of a map has at least
 _POOLS = {
@@ -135,14 +135,14 @@ def explain(
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
     files = find_images(images)
     with written(Path(out).expanduser(), overwrite=overwrite) as part:
-        predictor = Predictor(ckpt, device=_device(device), arch=arch, classes=classes, mean=mean, std=std)
+        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
         errors = 0
         with part.open("w", encoding="utf-8") as page:
             page.write(_HEAD.format(title=_text(f"{Path(ckpt).name} explained"), about=_about(predictor, len(files))))
             for batch in read_batches(
                 files, in_chans=predictor.in_chans, size=predictor.img_size, batch_size=batch_size
             ):
-                entries = _entries(predictor, batch.images) if len(batch.images) else iter(())
+                entries = _entries(predictor, batch.images)
                 for path in batch.files:
                     problem = batch.problems.get(path)
                     page.write(_broken(path, problem) if problem else _article(path, next(entries)))
@@ -163,8 +163,7 @@ def _about(predictor: Predictor, count: int) -> str:
 
 
 def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
-    batch = (images.to(predictor.device).float() / 255 - predictor.mean) / predictor.std
-    model = predictor.model
+    model, batch = predictor.model, predictor.normalized(images)
     if not isinstance(model, CompactTransformer):
         maps = numbers(smooth_grad(model, batch))
         return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
@@ -177,22 +176,22 @@ def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
 
 def _entries(predictor: Predictor, images: Tensor) -> Iterator[str]:
     """Yield the inside of the entry of each image (B, C, H, W) uint8."""
-    values, indices = predictor.probabilities(images).topk(min(5, len(predictor.classes)))
+    if not len(images):
+        return
     panels, shown = _panels(predictor, images), pixels(images)
     height, width = predictor.img_size
     scale = -(-_SIDE // max(height, width))
-    for i, (probabilities, classes) in enumerate(zip(values.tolist(), indices.tolist(), strict=True)):
+    for i, best in enumerate(predictor.best(images)):
         figures = [_figure(shown[i], "Image", "what the model reads")]
         for panel in panels:
             top = float(panel.maps[i].max())
             picture = blend(shown[i], panel.maps[i], top=top, size=(height * scale, width * scale))
             figures.append(_figure(picture, panel.name, f"largest: {top:.3g} {panel.unit}"))
-        best = "".join(
-            f'<li style="--p:{100 * p:.2f}%"><span><bdi>{_text(predictor.classes[k])}</bdi></span>'
-            f"<span>{100 * p:.1f} %</span></li>"
-            for p, k in zip(probabilities, classes, strict=True)
+        rows = "".join(
+            f'<li style="--p:{100 * p:.2f}%"><span><bdi>{_text(name)}</bdi></span><span>{100 * p:.1f} %</span></li>'
+            for name, p in best
         )
-        yield f'<div class="maps">{"".join(figures)}</div><ol>{best}</ol>'
+        yield f'<div class="maps">{"".join(figures)}</div><ol>{rows}</ol>'
 
 
 def _figure(picture: Array, name: str, note: str) -> str:

@@ -7,6 +7,7 @@ Letters: B batch, C channels, (H, W) image, K classes.
 """
 
 import csv
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,7 @@ def predict(
             raise InputError(f"{option} is {value}: it must be at least 1.")
     files = find_images(paths)
     with written(Path(out).expanduser(), overwrite=overwrite) as part:
-        target = _device(device)
-        predictor = Predictor(ckpt, device=target, arch=arch, classes=classes, mean=mean, std=std)
+        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
         errors = 0
         with part.open("w", newline="", encoding="utf-8") as file, _progress() as bar:
             task = bar.add_task("predict", total=len(files))
@@ -116,7 +116,7 @@ class Predictor:
 
     Args:
         ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
-        device: Where to compute.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         arch: The model's name, where the checkpoint does not tell.
         classes: Names of the classes, where the checkpoint has none.
         mean: Mean of each channel (0 to 1), where the checkpoint has none.
@@ -130,16 +130,17 @@ class Predictor:
         self,
         ckpt: Path,
         *,
-        device: torch.device,
+        device: str | torch.device = "auto",
         arch: str | None = None,
         classes: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
+        self.device = _device(device)
         model, stored = load_model(ckpt, arch=arch)
         about = metadata(model, stored)
-        self.model: nn.Module = model.to(device)
-        self.device, self.in_chans = device, int(about["in_chans"])
+        self.model: nn.Module = model.to(self.device)
+        self.in_chans = int(about["in_chans"])
         self.img_size: tuple[int, int] = (about["img_size"][0], about["img_size"][1])
         self.classes = list(classes or about["classes"])
         if len(self.classes) != len(about["classes"]):
@@ -164,25 +165,31 @@ class Predictor:
             raise InputError(f"{name} has {len(values)} numbers, the model of {ckpt} takes {self.in_chans} channels.")
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1)
 
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return pixels (B, C, H, W) uint8 as the model reads them, on its device."""
+        return (images.to(self.device, non_blocking=True).float() / 255 - self.mean) / self.std
+
     @torch.inference_mode()
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Map pixels (B, C, H, W) uint8 to probabilities (B, K) on the CPU."""
-        pixels = images.to(self.device, non_blocking=True).float() / 255
-        return self.model((pixels - self.mean) / self.std).float().softmax(-1).cpu()
+    def best(self, images: Tensor) -> list[list[tuple[str, float]]]:
+        """Return the five most probable classes, with their probabilities, of each image (B, C, H, W) uint8."""
+        if not len(images):
+            return []
+        logits = self.model(self.normalized(images)).float()
+        values, indices = logits.softmax(-1).topk(min(5, len(self.classes)))
+        return [
+            [(self.classes[k], p) for k, p in zip(classes, probabilities, strict=True)]
+            for classes, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
 
     def rows(self, images: Tensor) -> list[tuple[str, str, str]]:
         """Return class, probability and the five most probable classes of each image (B, C, H, W) uint8."""
-        if not len(images):
-            return []
-        values, indices = self.probabilities(images).topk(min(5, len(self.classes)))
-        found = []
-        for probabilities, classes in zip(values.tolist(), indices.tolist(), strict=True):
-            top = [f"{self.classes[k]}:{p:.6f}" for p, k in zip(probabilities, classes, strict=True)]
-            found.append((self.classes[classes[0]], f"{probabilities[0]:.6f}", ";".join(top)))
-        return found
+        return [
+            (best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best))
+            for best in self.best(images)
+        ]
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
         device = device or torch.device("cpu")
@@ -193,7 +200,6 @@ def _device(name: str) -> torch.device:
 
 
 def _progress() -> Progress:
-    # In a notebook rich would ask for ipywidgets.
-    return Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True, force_jupyter=False)
-    )
+    # A notebook would be asked for ipywidgets, or shown the control characters.
+    console, terminal = Console(stderr=True, force_jupyter=False), sys.stderr.isatty()
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not terminal)

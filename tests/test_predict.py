@@ -111,6 +111,15 @@ def test_a_link_that_leads_back(digits: Path, tmp_path: Path) -> None:
     assert predict(tmp_path / "x.ckpt", [digits], tmp_path / "p.csv", device="cpu").images == 40
 
 
+def test_no_bar_in_a_notebook(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tmp_path / "x.ckpt")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does; rich takes it for a terminal
+    predict(tmp_path / "x.ckpt", [digits], tmp_path / "p.csv", device="cpu")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_published_weights_need_mean_and_std(digits: Path, tmp_path: Path) -> None:
     torch.save(create_model("cct_2_3x2_32").state_dict(), tmp_path / "x.pth")
     with pytest.raises(InputError, match="give --mean and --std"):

@@ -4,6 +4,7 @@ Source of names and addresses: the model zoo of the reference implementation (SH
 """
 
 import os
+import sys
 import tempfile
 import time
 import urllib.error
@@ -171,7 +172,7 @@ def _receive(url: str, part: Path, have: int) -> bool:
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-        bar = Progress(*columns, console=Console(stderr=True, force_jupyter=False))
+        bar = Progress(*columns, console=Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty()))
         with bar, part.open("ab" if have else "wb") as file:
             task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             while chunk := response.read1(_CHUNK):

@@ -23,6 +23,8 @@ _CHATTER = (
     "Loaded model weights",
     "The following callbacks returned in `LightningModule.configure_callbacks`",
     "`weights_only` was not set",
+    "`Trainer.fit` stopped: `max_epochs=",
+    "Using bfloat16 Automatic Mixed Precision",
 )
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
