@@ -84,7 +84,10 @@ def plot_confusion(matrix: Tensor | Array, *, classes: Sequence[str], ax: Axes |
     image = ax.imshow(percent, cmap=QUANTITY, vmin=0, vmax=100)
     ax.set(xlabel="predicted class", ylabel="true class")
     if few:
-        ax.set_xticks(range(len(table)), classes, rotation=45, ha="right", rotation_mode="anchor")
+        if max(map(len, classes)) <= 3:
+            ax.set_xticks(range(len(table)), classes)
+        else:
+            ax.set_xticks(range(len(table)), classes, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_yticks(range(len(table)), classes)
         for (i, j), value in np.ndenumerate(percent):
             if table[i, j]:

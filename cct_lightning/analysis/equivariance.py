@@ -147,7 +147,10 @@ def shift_consistency(net: nn.Module, images: Tensor, *, shifts: Sequence[int] =
     return torch.stack(same).float().mean(1)
 
 
-def _plot_by_shift(curves: Mapping[str, Tensor | Array], shifts: Sequence[int], scale: float, ax: Axes) -> None:
+def _plot_by_shift(
+    curves: Mapping[str, Tensor | Array], shifts: Sequence[int], ax: Axes | None, *, label: str, scale: float = 1.0
+) -> Axes:
+    ax = one_axes(ax, (7, 4.5))
     for k, (name, values) in enumerate(curves.items()):
         array = scale * numbers(values)
         if len(array) != len(shifts):
@@ -155,8 +158,9 @@ def _plot_by_shift(curves: Mapping[str, Tensor | Array], shifts: Sequence[int], 
         mean, half = array.mean(1), 1.96 * array.std(1) / math.sqrt(array.shape[1])
         (line,) = ax.plot(shifts, mean, marker=MARKERS[k % len(MARKERS)], label=name)
         ax.fill_between(shifts, mean - half, mean + half, color=line.get_color(), alpha=0.2, linewidth=0)
-    ax.set_xlabel("shift (pixels)")
-    ax.set_xticks(list(shifts))
+    ax.set(xlabel="shift (pixels)", ylabel=label, xticks=list(shifts))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
 
 
 @styled
@@ -173,11 +177,8 @@ def plot_shift_error(
     Returns:
         The figure.
     """
-    ax = one_axes(ax, (7, 4.5))
-    _plot_by_shift(errors, shifts, 1.0, ax)
-    ax.set_ylabel("shift error (relative L2, unrelated: √2)")
+    ax = _plot_by_shift(errors, shifts, ax, label="shift error (relative L2, unrelated: √2)")
     ax.set_ylim(bottom=0)
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure_of(ax)
 
 
@@ -195,9 +196,6 @@ def plot_shift_consistency(
     Returns:
         The figure.
     """
-    ax = one_axes(ax, (7, 4.5))
-    _plot_by_shift(consistency, shifts, 100.0, ax)
-    ax.set_ylabel("same prediction (%)")
+    ax = _plot_by_shift(consistency, shifts, ax, label="same prediction (%)", scale=100)
     ax.set_ylim(0, 103)
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure_of(ax)

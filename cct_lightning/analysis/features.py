@@ -108,12 +108,12 @@ def plot_projection(
     figure, axes = panels(len(points), columns=columns, side=3.0)
     for ax, place, title in zip(axes, map(numbers, points), names, strict=True):
         ax.set_axis_on()
-        ax.set(xticks=[], yticks=[], title=title)
+        ax.set(xticks=[], yticks=[], title=title, xlabel="component 1", ylabel="component 2")
         for k, name in enumerate(classes):
             mine = place[member == k]
             color, marker = OKABE_ITO[k % 7], MARKERS[k % len(MARKERS)]
-            ax.scatter(mine[:, 0], mine[:, 1], s=22, label=name, alpha=0.8, linewidths=0, color=color, marker=marker)
+            ax.scatter(mine[:, 0], mine[:, 1], s=36, label=name, alpha=0.8, linewidths=0, color=color, marker=marker)
     if len(classes) <= 20:
         handles, texts = axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside right center", markerscale=1.6, frameon=False)
+        figure.legend(handles, texts, loc="outside right center", markerscale=1.3, frameon=False)
     return figure

@@ -36,7 +36,7 @@ def pixels(images: Tensor | Array) -> Array:
     return np.broadcast_to(array, (len(array), 3, *array.shape[2:])).transpose(0, 2, 3, 1)
 
 
-def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], strength: float = 0.65) -> Array:
+def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], strength: float = 0.85) -> Array:
     """Lay a map over one image.
 
     Args:
@@ -44,7 +44,8 @@ def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], stren
         heat: (h, w), not negative; enlarged bilinearly.
         top: The value that gets the brightest color.
         size: (height, width) of the result in pixels.
-        strength: Share of the color; the rest is the image.
+        strength: Share of the color where it is brightest, two thirds of that where it is darkest; the rest is the
+            image.
 
     Returns:
         (height, width, 3) uint8.
@@ -52,8 +53,10 @@ def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], stren
     shape = (size[1], size[0])
     grey = Image.fromarray(np.ascontiguousarray(image)).convert("L").resize(shape, Image.Resampling.NEAREST)
     smooth = Image.fromarray(heat.astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)
-    color = matplotlib.colormaps[OVERLAY](np.asarray(smooth) / max(top, 1e-12))[..., :3]
-    mixed = strength * color + (1 - strength) * np.asarray(grey)[..., None] / 255
+    level = (np.asarray(smooth) / max(top, 1e-12)).clip(0, 1)[..., None]
+    share = strength * (2 + level) / 3  # what is large looks as in the color bar, what is small lets the image through
+    color = matplotlib.colormaps[OVERLAY](level[..., 0])[..., :3]
+    mixed = share * color + (1 - share) * np.asarray(grey)[..., None] / 255
     return (255 * mixed).round().astype(np.uint8)
 
 
@@ -92,9 +95,10 @@ def plot_overlays(
     top = float(heat.max())
     scale = -(-256 // max(height, width))
     size = (height * scale, width * scale)
+    gap = np.full((max(1, size[0] // 24), size[1], 3), 255, dtype=np.uint8)
     for i, ax in enumerate(axes):
         plain = np.asarray(Image.fromarray(np.ascontiguousarray(shown[i])).resize(size[::-1], Image.Resampling.NEAREST))
-        ax.imshow(np.concatenate([plain, blend(shown[i], heat[i], top=top, size=size)]))
+        ax.imshow(np.concatenate([plain, gap, blend(shown[i], heat[i], top=top, size=size)]))
         if titles is not None:
             ax.set_title(titles[i])
     bar = figure.colorbar(ScalarMappable(Normalize(0, top), OVERLAY), ax=axes, shrink=0.9, aspect=15)
