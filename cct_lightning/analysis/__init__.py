@@ -97,3 +97,8 @@ __all__ = [
     "token_gradient",
     "tokenizer_filters",
 ]
+
+
+def __dir__() -> list[str]:
+    # The modules that these come from would stand between them, some with nearly the same names.
+    return sorted(__all__)

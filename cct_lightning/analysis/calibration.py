@@ -34,6 +34,9 @@ class Reliability:
     confidence: Tensor
     count: Tensor
 
+    def __repr__(self) -> str:
+        return f"Reliability(ece={self.ece:.4f}, {int(self.count.sum()):,} images in {len(self.count)} bins)"
+
 
 def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability:
     """Compare how sure the model was with how often it was right.

@@ -122,6 +122,11 @@ class ImageDataModule(pl.LightningDataModule):
         self.num_workers = (min(8, cores()) if stream else 0) if num_workers is None else num_workers
         at_least(0, "num_workers", self.num_workers)
 
+    def __repr__(self) -> str:
+        # No more than what is known without reading files.
+        size = "x".join(map(str, self.size_asked)) if self.size_asked else "their own size"
+        return f"ImageDataModule({self.name}, {size}, batch_size={self.batch_size}, augment: {self.policy})"
+
     @cached_property
     def stored(self) -> Stored:
         """The whole data set, every split; the first use downloads, decodes and caches it."""

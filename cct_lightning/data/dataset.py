@@ -23,6 +23,10 @@ class Batch(NamedTuple):
     label: Tensor  # (B,) int64; (B, K) float after mixup or cutmix
     index: Tensor  # type: ignore[assignment]  # (B,) int64; hides tuple.index, which nobody needs here
 
+    def __repr__(self) -> str:
+        parts = (f"{name}={tuple(part.shape)} {part.dtype}" for name, part in self._asdict().items())
+        return f"Batch({', '.join(parts)})"
+
 
 class ImageDataset(Dataset[Batch]):
     """A part of a data set: the images that `index` names, (M,) int64."""

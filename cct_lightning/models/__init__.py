@@ -1,0 +1,1 @@
+"""Models: ViT-Lite, CVT and CCT of exchangeable parts, baselines, published weights, export."""
