@@ -1,0 +1,47 @@
+"""benchmarks/reproduce.py: a run that is cut goes on in another place, from one file."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "reproduce.py"
+
+
+def test_two_sittings(tmp_path: Path) -> None:
+    digits = load_digits()
+    for place in range(120):
+        folder = tmp_path / "cifar10" / ("train" if place < 100 else "test") / str(digits.target[place])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[place] * 15.9).astype(np.uint8)).convert("RGB").save(folder / f"{place}.png")
+
+    def sit(work: str, minutes: float) -> str:
+        words = ["--root", str(tmp_path), "--work", str(tmp_path / work), "--rows", "cct_2_3x2_cpu"]
+        words += ["--state", str(tmp_path / "state.tgz"), "--minutes", str(minutes), "--set", "trainer.max_epochs=150"]
+        words += ["data.global_batch_size=45", f"data.cache_dir={tmp_path / 'cache'}"]
+        done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = sit("one", 0.25)
+    assert "CCT-2/3x2, 50 epochs, cifar10: not run" in told
+    assert (tmp_path / "state.tgz").stat().st_size < 10e6
+    told = sit("two", 4)
+    assert "continued from last.ckpt" in told
+    run = tmp_path / "two" / "cct_2_3x2_cpu-0"
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["epochs"]) == ("finished", 150)
+    assert f"{100 * summary['test/acc']:.2f} (n=1)" in told
+    with (run / "metrics.csv").open(newline="") as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file) if row["val/acc"]]
+    assert epochs == [str(epoch) for epoch in range(150)]
+    # What is finished is not run again, and needs only its numbers.
+    assert "cct fit" not in sit("three", 4)
+    assert sorted(path.name for path in (tmp_path / "three" / run.name).iterdir()) == [
+        "config.yaml", "environment.json", "metrics.csv", "summary.json",
+    ]  # fmt: skip
