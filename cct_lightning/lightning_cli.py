@@ -102,7 +102,7 @@ class CctCLI(LightningCLI):
         self.checkpoint, self.damage = find_checkpoint(self.run_dir, options.resume)
         check_same_run(self.run_dir, plain)
         if self.checkpoint is not None:
-            self.model.check_fits(read_whole(self.checkpoint))
+            self.model.check_continues(read_whole(self.checkpoint))
         self.finished = options.resume == "auto" and self.checkpoint is not None and is_finished(self.run_dir, plain)
         told_before = read_summary(self.run_dir) if self.checkpoint is not None else {}
         self.record = RunRecord(run_dir=self.run_dir, config=plain, costs=costs(self.model), before=told_before)

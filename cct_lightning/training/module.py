@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import Unpack
@@ -26,7 +27,7 @@ from cct_lightning.models.factory import Parts, create_model
 from cct_lightning.training.ema import EMA
 from cct_lightning.training.finetune import FineTune, FreezeBackbone
 from cct_lightning.training.optim import Optim, build_optimizer
-from cct_lightning.training.schedule import build_schedule
+from cct_lightning.training.schedule import build_schedule, options_of, renew
 
 
 class Classifier(pl.LightningModule):
@@ -110,6 +111,7 @@ class Classifier(pl.LightningModule):
             },
             logger=False,
         )
+        self._options: list[dict[str, Any]] = []  # of the optimizer's groups
         self.train_loss = MeanMetric()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
         top5 = min(5, num_classes)
@@ -155,6 +157,15 @@ class Classifier(pl.LightningModule):
         self.log("train/loss_step", loss, prog_bar=True)
         return loss
 
+    def on_train_start(self) -> None:
+        """Go on with the learning rate, decay and schedule of this run, where a checkpoint brought others."""
+        optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        if not self._options or not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(schedule, LambdaLR):
+            return  # a class of the user's own
+        changed = renew(optimizer, schedule, self._options)
+        if changed and self.trainer.is_global_zero:
+            print(f"Continuing with {changed}.", flush=True)
+
     def on_train_epoch_end(self) -> None:
         """Log the loss of an epoch of which a continued run had only the validation left."""
         if "train/loss" not in self.trainer.callback_metrics and self.train_loss.update_called:
@@ -193,6 +204,7 @@ class Classifier(pl.LightningModule):
         )
         optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
         schedule = build_schedule(optimizer, optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
+        self._options = options_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:
@@ -224,6 +236,21 @@ class Classifier(pl.LightningModule):
         total, weight = (kept["total"], kept["weight"]) if self.trainer.is_global_zero else (0.0, 0.0)
         if kept["weight"] > 1:
             self.train_loss.update(torch.tensor([total, 0.0]), weight=torch.tensor([1.0, max(0.0, weight - 1.0)]))
+
+    def check_continues(self, checkpoint: dict[str, Any]) -> None:
+        """Say in one sentence when training cannot continue from a checkpoint, though its weights would fit.
+
+        Raises:
+            InputError: Its optimizer trains other parts, or in another way.
+        """
+        self.check_fits(checkpoint)
+        theirs, ours = checkpoint["hyper_parameters"], self.hparams
+        kept = [(given["optim"]["optimizer"], given.get("finetune") or ours["finetune"]) for given in (theirs, ours)]
+        if kept[0] != kept[1]:
+            raise InputError(
+                "The checkpoint was trained with another model.optim.optimizer or model.finetune, and its state does "
+                "not fit these: keep them, or start from its weights alone with --model.pretrained."
+            )
 
     def check_fits(self, checkpoint: dict[str, Any]) -> None:
         """Say in one sentence when a checkpoint belongs to another model.

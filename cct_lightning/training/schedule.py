@@ -5,6 +5,7 @@ smallest rate is timm's.
 """
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -68,3 +69,38 @@ def build_schedule(optimizer: Optimizer, optim: Optim, *, steps_per_epoch: int, 
         return end + (1 - end) * share
 
     return LambdaLR(optimizer, factor)
+
+
+def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return what the groups of an optimizer with a schedule were built with: all but parameters and the rate now."""
+    groups = optimizer.param_groups
+    return [{key: value for key, value in group.items() if key not in ("params", "lr")} for group in groups]
+
+
+def renew(optimizer: Optimizer, schedule: LambdaLR, options: list[dict[str, Any]]) -> str:
+    """Give an optimizer and its schedule the options of this run: a checkpoint restores those of its own.
+
+    Args:
+        optimizer: As restored.
+        schedule: As restored.
+        options: What `options_of` returned before.
+
+    Returns:
+        What has changed, such as `lr 0.001 (was 0.003)`; empty where nothing has.
+    """
+    changed: dict[str, str] = {}
+    groups = optimizer.param_groups
+    for group, ours in zip(groups, options, strict=True):
+        for key in ("initial_lr", "weight_decay", "betas", "eps", "momentum"):
+            if group.get(key) != ours.get(key):
+                changed.setdefault(key, f"{key.removeprefix('initial_')} {ours.get(key)} (was {group.get(key)})")
+        group |= ours
+    schedule.base_lrs = [group["initial_lr"] for group in groups]
+    # The restored rate lies on the curve of another run where its length or warm-up has changed, too.
+    rates = [
+        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+    return ", ".join(changed.values())

@@ -1,5 +1,6 @@
 """Checkpoints on a bad day: cut short, overwritten, on a full disk, of another model, of an older version, hostile."""
 
+import math
 import os
 import pickle
 import resource
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from survival.processes import checkpoint, end, start
+from survival.processes import checkpoint, end, metrics, start
 
 from cct_lightning.errors import InputError
 from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO, read_whole
@@ -159,6 +160,32 @@ def test_run_folder_of_another_configuration(run: Path, cct: Cct, words: str, ex
     assert expected in err
     assert err.count("\n") == 1
     assert sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir()) == before
+
+
+def test_a_run_continues_with_another_rate(run: Path, tmp_path: Path) -> None:
+    words = [*CONFIG, "--resume", "run/last.ckpt", "--run_dir", "other", "--tracking.mode", "disabled"]
+    words += ["--model.optim.lr", "1e-3", "--model.optim.weight_decay", "0.1", "--model.optim.min_lr", "1e-4"]
+    process = start(tmp_path, *words, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1")
+    assert end(process, 0, timeout=200) == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    said = "Continuing with lr 0.001 (was 0.003), weight_decay 0.1 (was 0.03)."
+    assert (tmp_path / "log.txt").read_text().count(said) == 1
+    done = checkpoint(run / "last.ckpt")["global_step"]
+    (name,) = [key for key in metrics(tmp_path / "other")[0] if key.startswith("lr-") and key.endswith("/muon")]
+    rates = [float(row[name]) for row in metrics(tmp_path / "other") if row[name]]
+    curve = [1e-4 + 9e-4 * (1 + math.cos(math.pi * step / (done * 1.5))) / 2 for step in range(done, done * 3 // 2)]
+    assert rates == pytest.approx(curve)
+    groups = checkpoint(tmp_path / "other" / "last.ckpt")["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.1, 0.0]
+
+
+@pytest.mark.parametrize("words", ["--model.optim.optimizer adamw", "--model.finetune.freeze_backbone true"])
+def test_a_run_cannot_continue_with_another_optimizer(words: str, run: Path, cct: Cct, tmp_path: Path) -> None:
+    other = ["--resume", str(run / "last.ckpt"), "--run_dir", str(tmp_path / "other")]
+    code, _, err = cct("fit", *CONFIG, *other, *words.split())
+    assert code == 2
+    assert "its state does not fit these" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_finished_run_says_so(run: Path, cct: Cct) -> None:
