@@ -122,22 +122,25 @@ def test_test_command_repeats_the_accuracy(digits_run: Finished, cct: Callable[.
         assert float(found[1]) == pytest.approx(summary["test/acc"])
 
 
-def test_resolved_config_repeats_the_run(tmp_path: Path) -> None:
-    first = run_cct("fit", *SHORT, "--run_dir", "first", "--tracking.mode", "disabled", cwd=tmp_path)
+@pytest.mark.parametrize("words", [(), ("--trainer.deterministic", "true", "--data.augment", "timm_erasing")])
+def test_resolved_config_repeats_the_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    first = run_cct("fit", *SHORT, *words, "--run_dir", "first", "--tracking.mode", "disabled", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     second = run_cct("fit", "--config", "first/config.yaml", "--run_dir", "second", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("first", "second")]
-    kept = [[_without_speed(row) for row in csv.DictReader(text.splitlines())] for text in metrics]
+    kept = [[_without_machine(row) for row in csv.DictReader(text.splitlines())] for text in metrics]
     assert kept[0] == kept[1]
+    config = yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())
+    assert config["trainer"]["deterministic"] is (True if words else None)
     weights = [
         torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("first", "second")
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def _without_speed(row: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in row.items() if key != "train/images_per_s"}
+def _without_machine(row: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in row.items() if key not in ("train/images_per_s", "train/memory_gb")}
 
 
 def test_a_killed_run_starts_again(tmp_path: Path) -> None:
