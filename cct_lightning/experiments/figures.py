@@ -67,7 +67,7 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
         if table["std"].any():
             band = {"x": [*table["epoch"], *table["epoch"][::-1]], "y": [*high, *low[::-1]]}
             figure.add_scatter(
-                **band, **group, fill="toself", fillcolor=_faded(i), line_width=0, hoverinfo="skip", showlegend=False
+                **band, **group, fill="toself", fillcolor=_faded(i), mode="none", hoverinfo="skip", showlegend=False
             )
         figure.add_scatter(
             x=table["epoch"].tolist(),
@@ -78,6 +78,8 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
             line={"color": color(i), "dash": _DASHES[i // 7 % len(_DASHES)]},
             hovertemplate="epoch %{x}: %{y:.4g}",
         )
+    if all(max(line.x) <= 10 for line in figure.data):
+        figure.update_xaxes(dtick=1)  # no half epochs
     return _finish(figure, x="epoch", y=f"{key} (%)" if scale == 100 else key) if figure.data else None
 
 
