@@ -48,7 +48,7 @@ h1 {{ font-size: 1.5rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }}
 h2 {{ font-size: 1rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); gap: 1rem; }}
 article {{ border: 1px solid color-mix(in srgb, CanvasText 25%, Canvas); border-radius: .5rem; padding: .8rem; }}
-.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .6rem; }}
+.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(6rem, 1fr)); gap: .6rem; }}
 figure {{ margin: 0; }}
 img {{ width: 100%; display: block; image-rendering: pixelated; border-radius: .25rem; }}
 figcaption {{ font-size: .9rem; }}
@@ -57,7 +57,7 @@ li {{ display: flex; justify-content: space-between; gap: 1rem; padding: .15rem 
   overflow-wrap: anywhere;
   background: linear-gradient(90deg, #56B4E966 var(--p), transparent var(--p)); border-radius: .2rem; }}
 li:first-child {{ font-weight: 600; }}
-.error {{ border-color: #D55E00; border-width: 2px; }}
+.error {{ align-self: start; border-color: #D55E00; border-width: 2px; }}
 </style>
 <h1>{title}</h1>
 <p>{about}</p>
@@ -169,8 +169,8 @@ def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
         return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
     pool = _POOLS.get(model.arch.pool, "Pooling weights")
     return [
-        _Panel(pool, over_uniform(pool_weights(model, batch)), "times the uniform weight"),
-        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "times the uniform weight"),
+        _Panel(pool, over_uniform(pool_weights(model, batch)), "× uniform weight"),
+        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "× uniform weight"),
     ]
 
 
