@@ -197,8 +197,8 @@ def pictures_of(pl_module: pl.LightningModule, images: Tensor, stage: str) -> di
         f"{stage}/saliency": lambda: over_images(
             partial(smooth_grad, pl_module, samples=_NOISY), "logits per unit of the normalized pixel"
         ),
-        "tokenizer/filters": lambda: picture(plot_filters(tokenizer_filters(pl_module))),
-        "position/similarity": lambda: picture(plot_position_similarity(position_similarity(pl_module))),
+        "tokenizer/filters": lambda: picture(plot_filters(tokenizer_filters(pl_module), count=16)),
+        "position/similarity": lambda: picture(plot_position_similarity(position_similarity(pl_module), most=4)),
     }
     found: dict[str, Any] = {}
     for name, draw in ways.items():
@@ -208,7 +208,7 @@ def pictures_of(pl_module: pl.LightningModule, images: Tensor, stage: str) -> di
 
 
 def overlays(images: np.ndarray, heat: np.ndarray, unit: str) -> list[wandb.Image]:
-    """Return each image beside the same image under its map, all on one color scale.
+    """Return each image beside the same image under its map, from dark (nothing) to yellow (its largest value).
 
     Args:
         images: (N, C, H, W) uint8.
@@ -218,7 +218,7 @@ def overlays(images: np.ndarray, heat: np.ndarray, unit: str) -> list[wandb.Imag
     pairs = []
     for image, places in zip(pixels(images), heat, strict=True):
         plain = enlarged(image)
-        mapped = blend(image, places, top=float(heat.max()), size=(plain.height, plain.width))
+        mapped = blend(image, places, top=float(places.max()), size=(plain.height, plain.width))
         caption = f"at most {places.max():.3g} {unit}"
         pairs.append(wandb.Image(np.concatenate([np.asarray(plain), mapped], axis=1), caption=caption))
     return pairs
