@@ -1,11 +1,11 @@
 """Faults of the machine while a run goes on: memory, workers, W&B's service. One sentence, or no harm at all."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -67,22 +67,28 @@ def test_a_killed_wandb_service(tmp_path: Path) -> None:
 
 
 # In a mount namespace of its own, which ends with the command.
+ALONE = ["unshare", "--user", "--map-root-user", "--mount"]
 SMALL_DISK = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
+# No git there, either.
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" || exit 98
+touch "$1/written" 2>/dev/null && exit 99
+shift && PATH=/nonexistent && exec "$@"
+"""
 
 
-def _with_small_disk(folder: Path, size: str, *args: str) -> "subprocess.CompletedProcess[str]":
-    """Run `cct fit` where a folder is a disk of a given size."""
-    folder.mkdir(parents=True)
-    alone = ["unshare", "--user", "--map-root-user", "--mount"]
-    if shutil.which("unshare") is None or subprocess.run([*alone, "mount", "-t", "tmpfs", "x", folder]).returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
+def _mounted(script: str, *words: str | Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `cct fit` after a script that mounts something; the script's own arguments come first, then `fit`."""
+    at = words.index("fit")
+    if shutil.which("unshare") is None or subprocess.run([*ALONE, "mount", "-t", "tmpfs", "x", cwd]).returncode:
+        pytest.skip("this machine lets nobody mount anything")
     return subprocess.run(
-        [*alone, "sh", "-c", SMALL_DISK, "sh", size, folder, sys.executable, "-m", "cct_lightning", "fit", *args],
-        cwd=folder.parents[1],
+        [*ALONE, "sh", "-c", script, "sh", *words[:at], sys.executable, "-m", "cct_lightning", *words[at:]],
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
 
@@ -90,7 +96,8 @@ def _with_small_disk(folder: Path, size: str, *args: str) -> "subprocess.Complet
 def test_a_full_disk_under_wandb(media: str, tmp_path: Path) -> None:
     # Pictures fail where they are written; of the numbers, W&B's service does not tell that it lost them.
     words = ["--tracking.mode", "offline", "--tracking.media_every_n_epochs", media, "--run_dir", "run"]
-    done = _with_small_disk(tmp_path / "run" / "wandb", "80k", *SMALL, *words)
+    (tmp_path / "run" / "wandb").mkdir(parents=True)
+    done = _mounted(SMALL_DISK, "80k", "run/wandb", "fit", *SMALL, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stdout + done.stderr
     assert (done.stdout + done.stderr).count("W&B is lost (No space left on device): training goes on") == 1
@@ -101,23 +108,24 @@ def test_a_full_disk_under_wandb(media: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "said"), [("4k", "Cannot write"), ("64k", "Cannot save")])
 def test_a_full_disk_under_the_run_folder(size: str, said: str, tmp_path: Path) -> None:
-    done = _with_small_disk(tmp_path / "a" / "run", size, *SMALL, "--run_dir", "a/run", "--tracking.mode", "disabled")
+    (tmp_path / "run").mkdir()
+    words = ["--run_dir", "run", "--tracking.mode", "disabled"]
+    done = _mounted(SMALL_DISK, size, "run", "fit", *SMALL, *words, cwd=tmp_path)
     assert done.returncode == 1, done.stdout
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("cct fit:")]
-    assert f"{said} {tmp_path}/a/run/" in line
+    assert f"{said} {tmp_path}/run/" in line
     assert "No space left on device" in line
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a folder of a POSIX system")
-def test_no_home_read_only_source_and_a_strange_path(tmp_path: Path) -> None:
+def test_no_home_read_only_source_no_git_and_a_strange_path(tmp_path: Path) -> None:
     folder = tmp_path / "Übung mit Leerzeichen ✓"
     folder.mkdir()
-    began = time.time()
     words = ["--config", "digits", "--trainer.max_epochs", "1", "--model.optim.warmup_epochs", "0"]
-    unset = dict.fromkeys(("CCT_DATA", "XDG_CACHE_HOME", "WANDB_DATA_DIR", "NETRC"), "") | {"HOME": "/nonexistent"}
-    process = start(folder, *words, "--run_dir", "läuft hier", **unset)
-    assert end(process, 0, timeout=200) == 0, (folder / "log.txt").read_text()[-3000:]
+    unset = dict.fromkeys(("CCT_DATA", "XDG_CACHE_HOME", "WANDB_DATA_DIR", "NETRC"), "") | {"HOME": "/proc/nowhere"}
+    source = Path(TESTS).parent
+    done = _mounted(READ_ONLY, source, "fit", *words, "--run_dir", "läuft hier", cwd=folder, **unset)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert (folder / "läuft hier" / "best.ckpt").is_file()
-    source = Path(__file__).resolve().parents[2] / "cct_lightning"
-    assert not [path for path in source.rglob("*.pyc") if path.stat().st_mtime > began], "the source is left alone"
+    assert list(folder.glob("läuft hier/wandb/offline-run-*/*.wandb"))
+    assert json.loads((folder / "läuft hier" / "environment.json").read_text())["git_commit"] is None
