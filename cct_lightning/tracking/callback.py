@@ -74,6 +74,8 @@ class RunRecord(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the clocks."""
+        if self.summary["status"] == "trained":  # the test loads them with the best epoch; they are ahead of it
+            return
         self.images, self.timed_images = state_dict["images"], state_dict["timed_images"]
         self.seconds, self.elapsed_before = state_dict["seconds"], state_dict["elapsed"]
 

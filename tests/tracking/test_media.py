@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.tracking.callback import RunRecord
 from cct_lightning.tracking.predictions import TEST_PREDICTIONS
 from cct_lightning.training.module import Classifier
 
@@ -170,6 +171,15 @@ def test_nothing_secret_is_written(run_dir: Path, home: Path) -> None:
         for secret in (KEY, TOKEN, str(home)):
             assert secret.encode() not in content, f"{secret} in {path}"
     assert "root: ~/data" in (run_dir / "config.yaml").read_text()
+
+
+def test_the_test_does_not_count_the_training_twice(tmp_path: Path) -> None:
+    record = RunRecord(run_dir=tmp_path, config={}, costs={})
+    record.load_state_dict({**record.state_dict(), "elapsed": 1000.0})  # a run that is continued
+    assert 1000 <= record.elapsed < 1500
+    record.summary["status"] = "trained"
+    record.load_state_dict({**record.state_dict(), "elapsed": 2000.0})  # its best epoch, to be tested
+    assert 1000 <= record.elapsed < 1500
 
 
 def test_a_run_continued_elsewhere_counts_on(run_dir: Path, tmp_path: Path) -> None:
