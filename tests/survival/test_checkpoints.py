@@ -18,6 +18,8 @@ import yaml
 from survival.processes import checkpoint, end, metrics, start
 
 from cct_lightning.errors import InputError
+from cct_lightning.evaluation import with_checkpoint_options
+from cct_lightning.lightning_cli import CctCLI
 from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO, read_whole
 from cct_lightning.tracking.checkpoints import find_checkpoint
 from cct_lightning.training.callbacks import TrainingFailed
@@ -280,6 +282,13 @@ def test_checkpoint_of_an_older_version(cct: Cct) -> None:
     code, out, err = cct("test", "--ckpt_path", str(OLD))
     assert code == 0, err
     assert "test/acc" in out
+
+
+def test_options_win_over_those_of_a_checkpoint() -> None:
+    words = ["test", "--ckpt_path", str(OLD), "--data.batch_size", "50", "--model.ema_decay", "0.5"]
+    cli = CctCLI(with_checkpoint_options(words))
+    assert (cli.datamodule.batch_size, cli.model.ema_decay) == (50, 0.5)
+    assert cli.model.hparams["arch"] == checkpoint(OLD)["hyper_parameters"]["arch"]
 
 
 def test_a_run_continues_from_an_older_version(tmp_path: Path) -> None:

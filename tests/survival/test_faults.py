@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -43,12 +45,13 @@ def test_a_killed_data_worker(tmp_path: Path) -> None:
     assert "A process that loads data has died" in line
 
 
-def test_a_killed_wandb_service(tmp_path: Path) -> None:
-    process = start(tmp_path, *SMALL, "--trainer.max_epochs", "12", "--tracking.mode", "offline", "--run_dir", "run")
+def _with_wandb(folder: Path, *words: str) -> "tuple[subprocess.Popen[bytes], list[psutil.Process]]":
+    """Start a run with W&B; return it once it logs, and W&B's service, which is in a session of its own."""
+    process = start(folder, *SMALL, *words, "--tracking.mode", "offline", "--run_dir", "run")
     services: list[psutil.Process] = []
 
     def found() -> bool:
-        if not list(tmp_path.glob("run/wandb/offline-run-*/*.wandb")):
+        if not list(folder.glob("run/wandb/offline-run-*/*.wandb")):
             return False
         try:
             children = psutil.Process(process.pid).children(recursive=True)
@@ -58,12 +61,34 @@ def test_a_killed_wandb_service(tmp_path: Path) -> None:
         return bool(services)
 
     assert wait_until(found, process), "wandb runs no service of its own any more"
+    return process, services
+
+
+def test_a_killed_wandb_service(tmp_path: Path) -> None:
+    process, services = _with_wandb(tmp_path, "--trainer.max_epochs", "12")
     for service in services:
         service.send_signal(signal.SIGKILL)
     assert end(process, 0, timeout=120) == 0, (tmp_path / "log.txt").read_text()[-3000:]
     steps = [row["step"] for row in metrics(tmp_path / "run") if row["train/loss_step"]]
     assert steps == [str(step) for step in range(120)], "metrics.csv is complete"
     assert [row for row in metrics(tmp_path / "run") if row["test/acc"]]
+
+
+def test_all_killed_at_once_keep_what_wandb_was_told(tmp_path: Path) -> None:
+    # By itself, W&B writes to the disk every fifteen seconds, or 32 KiB.
+    process, services = _with_wandb(tmp_path, "--trainer.max_epochs", "200", "--trainer.log_every_n_steps", "10")
+    assert wait_until(lambda: (tmp_path / "run" / "last.ckpt").exists(), process)
+    told = max(int(row["step"]) for row in metrics(tmp_path / "run"))
+    time.sleep(2.5)
+    for service in services:
+        service.send_signal(signal.SIGKILL)
+    end(process, signal.SIGKILL)
+    (file,) = tmp_path.glob("run/wandb/offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    steps = [int(step) for step in re.findall(r'"trainer/global_step"[^0-9]*([0-9]+)', done.stdout.replace("\\", ""))]
+    assert steps, done.stdout[-2000:] + done.stderr
+    assert max(steps) >= told
 
 
 # In a mount namespace of its own, which ends with the command.
