@@ -169,8 +169,8 @@ def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
         return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
     pool = _POOLS.get(model.arch.pool, "Pooling weights")
     return [
-        _Panel(pool, over_uniform(pool_weights(model, batch)), "× uniform weight"),
-        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "× uniform weight"),
+        _Panel(pool, over_uniform(pool_weights(model, batch)), "x uniform weight"),
+        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "x uniform weight"),
     ]
 
 
