@@ -8,8 +8,10 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
+from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-_LOST = (OSError, wandb.errors.CommError)  # a connection that breaks or says nothing is an OSError, too
+# A broken or silent connection is an OSError, too.
+_LOST = (OSError, wandb.errors.CommError, HandleAbandonedError, MailboxClosedError)
 _BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 
@@ -29,7 +31,9 @@ class ShieldedWandbLogger(WandbLogger):
             if self._offline:
                 _check_room(str(self.save_dir))
             return _Shield(run, self.lose)
-        except _LOST as error:
+        except wandb.errors.UsageError:
+            raise  # what the user asked for cannot be
+        except Exception as error:  # a service that dies while it starts shows as errors of many private classes
             self.lose(error)
             return _Nothing()
 

@@ -45,13 +45,13 @@ def test_a_killed_data_worker(tmp_path: Path) -> None:
     assert "A process that loads data has died" in line
 
 
-def _with_wandb(folder: Path, *words: str) -> "tuple[subprocess.Popen[bytes], list[psutil.Process]]":
-    """Start a run with W&B; return it once it logs, and W&B's service, which is in a session of its own."""
+def _with_wandb(folder: Path, *words: str, logs: bool = True) -> "tuple[subprocess.Popen[bytes], list[psutil.Process]]":
+    """Start a run with W&B; return it once W&B logs or is just there, and W&B's service, in a session of its own."""
     process = start(folder, *SMALL, *words, "--tracking.mode", "offline", "--run_dir", "run")
     services: list[psutil.Process] = []
 
     def found() -> bool:
-        if not list(folder.glob("run/wandb/offline-run-*/*.wandb")):
+        if logs and not list(folder.glob("run/wandb/offline-run-*/*.wandb")):
             return False
         try:
             children = psutil.Process(process.pid).children(recursive=True)
@@ -64,8 +64,9 @@ def _with_wandb(folder: Path, *words: str) -> "tuple[subprocess.Popen[bytes], li
     return process, services
 
 
-def test_a_killed_wandb_service(tmp_path: Path) -> None:
-    process, services = _with_wandb(tmp_path, "--trainer.max_epochs", "12")
+@pytest.mark.parametrize("logs", [False, True])
+def test_a_killed_wandb_service(logs: bool, tmp_path: Path) -> None:
+    process, services = _with_wandb(tmp_path, "--trainer.max_epochs", "12", logs=logs)
     for service in services:
         service.send_signal(signal.SIGKILL)
     assert end(process, 0, timeout=120) == 0, (tmp_path / "log.txt").read_text()[-3000:]
