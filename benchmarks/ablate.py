@@ -13,6 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.report import conditions, write
 from cct_lightning.experiments.engine import cores, divide
 from cct_lightning.experiments.grid import expand, find_grid, override, read_grid
 
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    told = conditions("torch", "pytorch-lightning", "ray")
     settings = [f"trainer.max_epochs={options.epochs}", "model.optim.warmup_epochs=1", "tracking.mode=offline"]
     runs = expand(override(read_grid(find_grid(options.grid)), settings))
     share = divide(cpus=cores(), gpus=0, runs=len(runs))
@@ -56,10 +60,18 @@ def main() -> None:
             engine.append(by_hand([ours], concurrency=1, threads=share.cpus))
         print(f"repeat {repeat + 1}: by hand {plain[-1]:.1f} s, cct ablate {engine[-1]:.1f} s", flush=True)
     cost = statistics.median(e - p for e, p in zip(engine, plain, strict=True))
-    print(
-        f"{len(runs)} runs, {share.concurrency} at a time: by hand {statistics.median(plain):.1f} s, "
-        f"cct ablate {statistics.median(engine):.1f} s, difference {cost:+.1f} s (medians of {options.repeats})"
+    row = {
+        "what": f"{len(runs)} runs of {options.epochs} epochs, {share.concurrency} at a time",
+        "by hand, s": round(statistics.median(plain), 1),
+        "cct ablate, s": round(statistics.median(engine), 1),
+        "difference, s": round(cost, 1),
+        "asked": "below 15",
+    }
+    notes = (
+        f"The grid `{options.grid}`: each run is a `cct fit` in a process of its own, started by hand or by "
+        f"`cct ablate`; wall time, everything included; in turns, medians of {options.repeats}."
     )
+    print(write("ablate", "What the engine costs", notes, [row], told))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def main() -> None:
         options = {"workers": args.workers, "trusted": args.root is not None}
         building = measure("ours", root, cache, epoch=False, **options)
         rows = []
-        for what, epoch in (("first batch", False), ("one epoch", True)):
+        for what, epoch in (("CIFAR-10 from cache to first batch", False), ("CIFAR-10, one epoch of batches", True)):
             mine, theirs = [], []
             for _ in range(args.repeats):
                 mine.append(measure("ours", root, cache, epoch=epoch, **options))

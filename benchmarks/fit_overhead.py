@@ -73,7 +73,7 @@ def main() -> None:
     peer = statistics.median(steps)
     rows = [
         {
-            "augmentation": augment,
+            "what": f"cct fit with augmentation {augment}",
             "cct fit, images/s": round(statistics.median(speeds)),
             "bare step, images/s": round(peer),
             "ratio": round(statistics.median(speeds) / peer, 3),

@@ -61,6 +61,7 @@ ROWS = {
     "cct_7_3x2": Row("CCT-7/3x2", _basic("cct_7_3x2"), 93.83),
     "cct_7_3x1": Row("CCT-7/3x1", _basic("cct_7_3x1"), 94.78),
     "cct_7_3x1_300": Row("CCT-7/3x1", ("--config=cifar10",), 96.53),
+    "cifar10_cpu": Row("CCT-2/3x2", ("--config=cifar10_cpu",), None),
     # What two CPU cores can give in about an hour each.
     "vit_2_4_cpu": Row("ViT-Lite-2/4, 50 epochs", _basic("vit_2_4", *_CPU), None),
     "cct_2_3x2_cpu": Row("CCT-2/3x2, 50 epochs", _basic("cct_2_3x2", *_CPU), None),
@@ -72,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="folder with cifar10/ and mnist/, each train/CLASS/*.png and test/")
     parser.add_argument("--work", type=Path, default=Path("runs/ladder"), help="where the run folders lie")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if "cpu" not in name])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if "_cpu" not in name])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="length of the sitting")
     parser.add_argument("--state", type=Path, help="file that carries the runs from one sitting to the next")

@@ -21,6 +21,7 @@ from cct_lightning.benchmark_case import Case, build
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim, build_optimizer
 
+_SETTLE = 0.3  # seconds
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -71,7 +72,11 @@ class _Work:
     def time(self, job: str, count: int) -> float:
         """Return the seconds of one of `count` repetitions."""
         run: Callable[[], None] = {"train": self.train, "forward": self.forward, "matmul": self.matmul}[job]
-        _wait(self.device)
+        # Before the clock starts, caches fill again, and the threads of the model before stop spinning.
+        settled = time.perf_counter() + _SETTLE
+        while time.perf_counter() < settled:
+            run()
+            _wait(self.device)
         start = time.perf_counter()
         for _ in range(count):
             run()

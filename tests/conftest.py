@@ -1,4 +1,4 @@
-"""What several tests share: the packed real data sets, a command line in this process, and one real run on digits."""
+"""What several tests share: the packed real data sets and a command line in this process."""
 
 import importlib.util
 import os
@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from running import Finished, run_cct
 
 # No test reaches for the network, an account or a user's cache, whatever the machine it runs on.
 os.environ["WANDB_MODE"] = "offline"
@@ -50,15 +49,6 @@ def unpack(shared_data: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """`cct fit --config digits`, the whole recipe, trained once for all tests that look at its traces."""
-    cwd = tmp_path_factory.mktemp("digits")
-    done = run_cct("fit", "--config", "digits", "--run_dir", "run", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return Finished(cwd / "run", done.stdout)
 
 
 @pytest.fixture

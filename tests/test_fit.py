@@ -36,6 +36,15 @@ def inspect(run_dir: Path, *options: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`cct fit --config digits`, the whole recipe."""
+    cwd = tmp_path_factory.mktemp("digits")
+    done = run_cct("fit", "--config", "digits", "--run_dir", "run", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return Finished(cwd / "run", done.stdout)
+
+
 def test_accuracy(digits_run: Finished) -> None:
     found = re.search(r"test accuracy +([\d.]+) %", digits_run.output)
     assert found is not None

@@ -1,15 +1,17 @@
 """README is never wrong: its commands parse, its Python runs, its numbers are computed, its paths exist."""
 
+import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
-from running import Finished
+from running import run_cct
 
 from cct_lightning.cli import COMMANDS
 from cct_lightning.models.arch import budget, parse_arch
@@ -33,8 +35,18 @@ def test_make_target_exists(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run."""
+    cwd = tmp_path_factory.mktemp("short")
+    short = ["--trainer.max_epochs", "2", "--model.optim.warmup_epochs", "1"]
+    done = run_cct("fit", "--config", "digits", *short, "--run_dir", "run", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "run"
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits_run: Finished) -> Path:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the commands name: a recipe, a part, images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -60,19 +72,15 @@ OTHERS = [line for line in COMMAND_LINES if line.startswith("cct ") and not line
 
 
 @pytest.mark.parametrize("line", [line for line in OTHERS if "runs/" not in line and "--set" not in line])
-def test_command_runs(
-    line: str, cct: Callable[..., tuple[int, str, str]], workplace: Path, digits_run: Finished
-) -> None:
-    code, _, err = cct(*line.replace("RUN_DIR", str(digits_run.folder)).split()[1:])
+def test_command_runs(line: str, cct: Callable[..., tuple[int, str, str]], workplace: Path, run_dir: Path) -> None:
+    code, _, err = cct(*line.replace("RUN_DIR", str(run_dir)).split()[1:])
     assert code == 0, err
     for name in re.findall(r"\S+\.(?:csv|html|onnx|safetensors)", line):
         assert (workplace / name).stat().st_size > 0
 
 
-def test_commands_on_several_runs(
-    cct: Callable[..., tuple[int, str, str]], workplace: Path, digits_run: Finished
-) -> None:
-    shutil.copytree(digits_run.folder, workplace / "runs" / "tokenizer_x_pool" / "run")
+def test_commands_on_several_runs(cct: Callable[..., tuple[int, str, str]], workplace: Path, run_dir: Path) -> None:
+    shutil.copytree(run_dir, workplace / "runs" / "tokenizer_x_pool" / "run")
     lines = [line for line in OTHERS if line.startswith(("cct compare", "cct report"))]
     assert len(lines) == 2
     for line in lines:
@@ -115,6 +123,35 @@ def test_table_of_variants() -> None:
         cost = budget(arch)
         printed = (int(size), int(tokens), params, macs)
         assert printed == (arch.img_size[0], cost.tokens, f"{cost.params / 1e6:.3f}", f"{cost.macs / 1e9:.3f}"), name
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def label(row: dict[str, Any]) -> str:
+    precision = f", {row['our precision']}" if "our precision" in row else ""
+    return f"{next(iter(row.values()))}{precision}"
+
+
+def test_speed_is_what_was_measured() -> None:
+    rows = re.findall(r"^\| \[(.+?)\]\(benchmarks/results/(\w+)\.md\) \| (.+?) \| ([\d.]+) \|$", README, re.MULTILINE)
+    assert len(rows) >= 8
+    for what, name, peer, times in rows:
+        (row,) = (row for row in results(name)["rows"] if what == label(row))
+        key = {"torchvision": "times torchvision v2", "kornia": "times kornia"}.get(peer, "times")
+        found = row.get(key, row.get("times faster", row.get("ratio")))
+        assert float(times) == found, (what, times, found)
+
+
+def test_recipe_on_a_cpu_is_what_was_measured() -> None:
+    (row,) = (row for row in results("ladder")["rows"] if "--config=cifar10_cpu" in row["command"])
+    accuracy, runs = re.fullmatch(r"(.+) \(n=(\d)\)", row["ours, %"]).groups()  # type: ignore[union-attr]
+    recipe = (ROOT / "cct_lightning" / "configs" / "cifar10_cpu.yaml").read_text()
+    for text in (README, recipe):
+        assert f"{accuracy} %" in text
+        assert f"{runs} seeds" in text
+        assert f"{row['minutes a run']} minutes" in text
 
 
 def test_paths_exist() -> None:

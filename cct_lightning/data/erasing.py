@@ -45,15 +45,16 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
     in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
     box = (in_rows & erased[:, None])[:, None, :, None] & in_columns[:, None, None, :]  # (B, 1, H, W)
-    images = images.mul_(~box)  # zero is the mean, once normalized
-    if policy.erasing_mode == "const":
-        return images
     shape = (images.shape[1], 1, 1) if policy.erasing_mode == "rand" else tuple(images.shape[1:])
+    const = policy.erasing_mode == "const"
     if torch.compiler.is_compiling() or images.device.type != "cpu":
-        return images.add_(_noise(shape, index, draw) * box)
-    # Numbers for whole images cost more than the rest together: only for those that need them.
+        images = images.mul_(~box)  # zero is the mean, once normalized
+        return images if const else images.add_(_noise(shape, index, draw) * box)
+    # Only the images that drew one: numbers for whole images cost more than the rest together.
     drew = erased.nonzero()[:, 0]
-    return images.index_add_(0, drew, _noise(shape, index[drew], draw) * box[drew])
+    box = box.index_select(0, drew)
+    some = images.index_select(0, drew).mul_(~box)
+    return images.index_copy_(0, drew, some if const else some.add_(_noise(shape, index[drew], draw) * box))
 
 
 def _noise(shape: tuple[int, ...], index: Tensor, draw: Callable[..., Tensor]) -> Tensor:

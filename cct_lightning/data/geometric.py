@@ -49,7 +49,7 @@ def _weights(phase: Tensor, cubic: Tensor, interpolation: str) -> list[Tensor]:
 
 def fill_outside(images: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
     """Color what is not inside: images (B, C, H, W), inside (B, H, W), fill (C,)."""
-    return select(inside[:, None], images, fill[:, None, None])
+    return select(inside.unsqueeze(1), images, fill.view(-1, 1, 1))
 
 
 def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
@@ -67,24 +67,24 @@ def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, inter
     """
     w = images.shape[3]
     columns = torch.arange(-1, w + 2, dtype=torch.int32, device=images.device)
-    start = _fixed(shift)[..., None] + _UNIT // 2  # (B, H, 1): where the center of column 0 comes from
+    start = _fixed(shift).unsqueeze(2) + _UNIT // 2  # (B, H, 1): where the center of column 0 comes from
     position = columns[1:-2] * _UNIT + start  # (B, H, W)
     inside = (position >= 0) & (position < w * _UNIT)
     if interpolation == "nearest":
         return fill_outside(_take_columns(images, position >> 16), inside, fill)
     first, phase = _split(start)
-    weights = _weights(phase, cubic[:, None, None], interpolation)  # constant along a row: (B, H, 1)
+    weights = _weights(phase, cubic.view(-1, 1, 1), interpolation)  # constant along a row: (B, H, 1)
     values = _take_columns(images, first + columns).to(torch.int32)  # (B, C, H, W + 3)
     total = torch.zeros_like(images, dtype=torch.int32)
     for tap in range(4)[_TAPS[interpolation]]:
-        total.addcmul_(weights[tap][:, None], values[..., tap : tap + w])
+        total.addcmul_(weights[tap].unsqueeze(1), values.narrow(3, tap, w))
     return fill_outside(_round(total, _WEIGHT_BITS), inside, fill)
 
 
 def _take_columns(images: Tensor, columns: Tensor) -> Tensor:
     """Gather pixels within their rows: (B, C, H, W) by columns (B, H, N) gives (B, C, H, N)."""
     b, c, h, w = images.shape
-    return images.gather(3, columns.clamp(0, w - 1).long()[:, None].expand(b, c, h, -1))
+    return images.gather(3, columns.clamp(0, w - 1).long().unsqueeze(1).expand(b, c, h, -1))
 
 
 def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
@@ -110,18 +110,19 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     inside = (x >= 0) & (x < w * _UNIT) & (y >= 0) & (y < h * _UNIT)
     if interpolation == "nearest":
         rows, columns = (y >> 16).clamp(0, h - 1), (x >> 16).clamp(0, w - 1)
-        return fill_outside(_take(images, (rows * w + columns)[:, None])[:, :, 0], inside, fill)
+        return fill_outside(_take(images, (rows * w + columns).long().unsqueeze(1))[:, :, 0], inside, fill)
     first, phase = _split(place)
     used = _TAPS[interpolation]
-    weights = torch.stack(_weights(phase, cubic[:, None, None, None], interpolation)[used], 1)  # (B, T, 2, H, W)
-    offsets = torch.arange(used.start - 1, used.stop - 1, dtype=torch.int32, device=images.device)[:, None, None]
-    columns = (first[:, None, 0] + offsets).clamp(0, w - 1)  # (B, T, H, W)
-    rows = (first[:, None, 1] + offsets).clamp(0, h - 1) * w
-    across = weights[:, None, :, 0]  # (B, 1, T, H, W)
+    weights = torch.stack(_weights(phase, cubic.view(-1, 1, 1, 1), interpolation)[used], 1)  # (B, T, 2, H, W)
+    offsets = torch.arange(used.start - 1, used.stop - 1, device=images.device).view(-1, 1, 1)
+    x, y = first.unsqueeze(1).unbind(2)  # (B, 1, H, W)
+    columns = (x + offsets).clamp_(0, w - 1)  # (B, T, H, W), int64 as gather wants
+    rows = (y + offsets).clamp_(0, h - 1).mul_(w)
+    across, down = weights.unsqueeze(1).unbind(3)  # (B, 1, T, H, W)
     total = torch.zeros_like(images, dtype=torch.int32)
-    for tap in range(len(offsets)):
-        line = _take(images, rows[:, tap, None] + columns).to(torch.int32).mul_(across).sum(2, dtype=torch.int32)
-        total.addcmul_(weights[:, None, tap, 1], line)  # below 2^31: 255 * (1.5 * 2^10)^2
+    for row, weight in zip(rows.split(1, 1), down.unbind(2), strict=True):
+        line = _take(images, columns + row).to(torch.int32).mul_(across).sum(2, dtype=torch.int32)
+        total.addcmul_(weight, line)  # below 2^31: 255 * (1.5 * 2^10)^2
     return fill_outside(_round(total, 2 * _WEIGHT_BITS), inside, fill)
 
 
@@ -129,7 +130,7 @@ def _take(images: Tensor, places: Tensor) -> Tensor:
     """Gather pixels by their place in the flat image: (B, C, H, W) by (B, T, H, W) gives (B, C, T, H, W)."""
     b, c, h, w = images.shape
     taps = places.shape[1]
-    flat = places.long().view(b, 1, taps * h * w).expand(b, c, taps * h * w)
+    flat = places.view(b, 1, taps * h * w).expand(b, c, taps * h * w)
     return images.reshape(b, c, h * w).gather(2, flat).view(b, c, taps, h, w)
 
 

@@ -59,7 +59,7 @@ def _dense(images: Tensor) -> bool:
 def _turn(images: Tensor, turned: Tensor) -> Tensor:
     """Exchange rows and columns of some images; unless dense, those come after the others."""
     if _dense(images):
-        return select(turned[:, None, None, None], images.mT, images)
+        return select(turned.view(-1, 1, 1, 1), images.mT, images)
     start = len(turned) - int(turned.sum())
     return torch.cat((images[:start], images[start:].mT))
 
@@ -81,7 +81,7 @@ def _functions(fill: Tensor, interpolation: str) -> list[tuple[int, Function]]:
 
         along_y = op >= Op.SHEAR_Y
         if images.shape[2] != images.shape[3]:
-            return select(along_y[:, None, None, None], along_rows(images.mT).mT, along_rows(images))
+            return select(along_y.view(-1, 1, 1, 1), along_rows(images.mT).mT, along_rows(images))
         return _turn(along_rows(_turn(images, along_y)), along_y)
 
     return [
@@ -118,7 +118,7 @@ def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Ten
     ends = [first for first, _ in functions[1:]] + [Op.COUNT]
     if _dense(images):
         for (first, function), end in zip(functions, ends, strict=True):
-            drew = ((op >= first) & (op < end))[:, None, None, None]
+            drew = ((op >= first) & (op < end)).view(-1, 1, 1, 1)
             images = select(drew, function(images, op, argument, cubic), images)
         return images
     op, order = op.sort(stable=True)

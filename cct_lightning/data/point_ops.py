@@ -21,24 +21,24 @@ def invert(images: Tensor) -> Tensor:
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the upper bits of every pixel; `bits` is 0 to 8, shape (B,)."""
     mask = (256 - torch.exp2(8 - bits)).to(torch.uint8)
-    return images & mask[:, None, None, None]
+    return images & mask.view(-1, 1, 1, 1)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert the pixels at or above the threshold, shape (B,)."""
-    bright = images.to(torch.int16) >= torch.ceil(threshold).to(torch.int16)[:, None, None, None]
+    bright = images.to(torch.int16) >= torch.ceil(threshold).to(torch.int16).view(-1, 1, 1, 1)
     return images ^ bright.to(torch.uint8).neg()  # an exclusive or with 255 inverts
 
 
 def solarize_add(images: Tensor, amount: Tensor) -> Tensor:
     """Add an amount, shape (B,), to the pixels below 128, up to 255."""
     wide = images.to(torch.int16)
-    return (wide + amount.to(torch.int16)[:, None, None, None] * (wide < 128)).clamp(max=255).to(torch.uint8)
+    return (wide + amount.to(torch.int16).view(-1, 1, 1, 1) * (wide < 128)).clamp(max=255).to(torch.uint8)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply by a factor, shape (B,): 0 is black, 1 the image."""
-    return to_uint8(images.float() * factor[:, None, None, None])
+    return to_uint8(images.float() * factor.view(-1, 1, 1, 1))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
     gray = _gray(pixels).flatten(1).to(torch.int32)
     n = gray.shape[1]
     mean = (2 * gray.sum(1) + n) // (2 * n)  # rounded, in whole numbers, so that no order of summation shows
-    return _blend(mean.float()[:, None, None, None], pixels, factor)
+    return _blend(mean.float().view(-1, 1, 1, 1), pixels, factor)
 
 
 def color(images: Tensor, factor: Tensor) -> Tensor:
@@ -106,4 +106,4 @@ def _gray(pixels: Tensor) -> Tensor:
 
 def _blend(degenerate: Tensor, pixels: Tensor, factor: Tensor) -> Tensor:
     """Go from the degenerate image towards (or beyond) the image; truncated, as in Pillow. `pixels` is overwritten."""
-    return to_uint8(pixels.sub_(degenerate).mul_(factor[:, None, None, None]).add_(degenerate))
+    return to_uint8(pixels.sub_(degenerate).mul_(factor.view(-1, 1, 1, 1)).add_(degenerate))
