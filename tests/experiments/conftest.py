@@ -11,7 +11,7 @@ import pytest
 from cct_lightning.experiments.grid import expand, read_grid
 from cct_lightning.experiments.lock import take_lock
 
-from .helpers import environment, write_grid
+from .small_grid import environment, write_grid
 
 
 @pytest.fixture(scope="session")

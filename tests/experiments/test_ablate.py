@@ -25,7 +25,7 @@ from cct_lightning.experiments.state import LOG, RunState, read_state, write_rec
 from cct_lightning.models.arch import budget
 from cct_lightning.models.factory import resolve_arch
 
-from .helpers import CCT, EPOCHS, environment, write_grid
+from .small_grid import CCT, EPOCHS, environment, write_grid
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
 

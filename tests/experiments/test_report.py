@@ -16,7 +16,7 @@ from cct_lightning.experiments.report import report
 from cct_lightning.experiments.runs import read_runs
 from cct_lightning.tracking.predictions import TEST_PREDICTIONS
 
-from .helpers import EPOCHS
+from .small_grid import EPOCHS
 
 pytest.importorskip("plotly", reason="Plotly is not installed: pip install 'cct_lightning[report]'")
 
