@@ -22,7 +22,7 @@ from cct_lightning.training.checks import check_compiler
 from cct_lightning.training.precision import best_precision, check_precision
 
 JOBS = ("train", "forward", "matmul")
-_BLOCK = 0.2  # seconds that a block of repetitions takes at least, so that a clock and a queue do not count
+_BLOCK = 0.5  # seconds that a block of repetitions takes at least, so that a clock and a queue do not count
 _WARM_UPS = 3
 
 
@@ -35,9 +35,8 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
 
     Returns:
         For each case its fields and: `params`, `train_images_per_s`, `forward_images_per_s`, `train_gflops` (per
-        second), `matmul_gflops` (per second, of one large product in the case's precision, in the same turns),
-        `utilization` (the one over the other), `peak_memory_mib` (of training and forward), and the seconds of every
-        turn.
+        second), `matmul_gflops` (per second, of one large product in the case's precision), `utilization` (the one
+        over the other), `peak_memory_mib` (of training and forward), and the seconds of every turn.
     """
     seconds: list[dict[str, list[float]]] = [{job: [] for job in JOBS} for _ in cases]
     with ExitStack() as stack:
@@ -52,8 +51,9 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
         # Before the large product, which is not the model's.
         memory = [model.peak_memory() for model in models]
         counts = [{job: max(1, math.ceil(_BLOCK / model.time(job))) for job in JOBS} for model in models]
-        for _ in range(repeats):
-            for job in JOBS:
+        # Job after job: the first steps after another job find other memory free, which no training run knows.
+        for job in JOBS:
+            for _ in range(repeats):
                 for model, count, found in zip(models, counts, seconds, strict=True):
                     found[job].append(model.time(job, count[job]))
     rows = []

@@ -11,6 +11,7 @@ exact: the same pixels on every device, in every batch, eager or compiled.
 Letters: B images, C channels, H rows, W columns, T taps of the kernel along an axis.
 """
 
+import functools
 import math
 
 import torch
@@ -30,21 +31,27 @@ def _split(position: Tensor) -> tuple[Tensor, Tensor]:
     return centered >> 16, (centered >> 8) & 255
 
 
-def _weights(phase: Tensor, cubic: Tensor, interpolation: str) -> list[Tensor]:
-    """Weights of the four pixels around a phase, int32; they sum to 2^10. The outer two are zero where bilinear."""
-    p, q = phase, 256 - phase
+@functools.lru_cache(maxsize=4)
+def _kernels(device: torch.device) -> Tensor:
+    """Weights of the four pixels around a phase, int32, shape (4, 512): 256 phases bilinear, then 256 bicubic."""
+    p = torch.arange(256, dtype=torch.int32, device=device)
+    q, none = 256 - p, torch.zeros_like(p)
     # Keys' cubic with a = -1 at distance d = p / 256: -d (1-d)^2, 1 - 2 d^2 + d^3, ..., from units of 2^24 to 2^10.
-    if interpolation == "bilinear":
-        outer_left = outer_right = torch.zeros_like(p)
-        right = p << 2
-    else:
-        outer_left = (-p * q * q + (1 << 13)) >> 14
-        outer_right = (-q * p * p + (1 << 13)) >> 14
-        right = (p * (65536 + 256 * p - p * p) + (1 << 13)) >> 14
-        if interpolation == "random":
-            outer_left, outer_right = outer_left * cubic, outer_right * cubic
-            right = torch.where(cubic, right, p << 2)
-    return [outer_left, (1 << _WEIGHT_BITS) - outer_left - right - outer_right, right, outer_right]
+    outer_left, outer_right = (-p * q * q + (1 << 13)) >> 14, (-q * p * p + (1 << 13)) >> 14
+    right = (p * (65536 + 256 * p - p * p) + (1 << 13)) >> 14
+    left = (1 << _WEIGHT_BITS) - outer_left - right - outer_right  # they sum to 2^10
+    bilinear = (none, (1 << _WEIGHT_BITS) - (p << 2), p << 2, none)
+    return torch.cat([torch.stack(bilinear), torch.stack((outer_left, left, right, outer_right))], 1)
+
+
+def _weights(phase: Tensor, cubic: Tensor, interpolation: str) -> Tensor:
+    """Weights of the pixels around every phase, int32, shape (T, *phase.shape)."""
+    # A compiled graph holds the table as a constant computation; the cache is for eager.
+    kernels = _kernels.__wrapped__ if torch.compiler.is_compiling() else _kernels
+    kind = {"bilinear": 0, "bicubic": 256}.get(interpolation, cubic * 256)
+    place = (phase + kind).flatten()
+    taps = [row.index_select(0, place) for row in kernels(phase.device)[_TAPS[interpolation]].unbind()]
+    return torch.stack(taps).unflatten(1, phase.shape)
 
 
 def fill_outside(images: Tensor, inside: Tensor, fill: Tensor) -> Tensor:
@@ -73,11 +80,11 @@ def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, inter
     if interpolation == "nearest":
         return fill_outside(_take_columns(images, position >> 16), inside, fill)
     first, phase = _split(start)
-    weights = _weights(phase, cubic.view(-1, 1, 1), interpolation)  # constant along a row: (B, H, 1)
+    weights = _weights(phase, cubic.view(-1, 1, 1), interpolation)  # constant along a row: (T, B, H, 1)
     values = _take_columns(images, first + columns).to(torch.int32)  # (B, C, H, W + 3)
     total = torch.zeros_like(images, dtype=torch.int32)
-    for tap in range(4)[_TAPS[interpolation]]:
-        total.addcmul_(weights[tap].unsqueeze(1), values.narrow(3, tap, w))
+    for weight, tap in zip(weights.unbind(), range(4)[_TAPS[interpolation]], strict=True):
+        total.addcmul_(weight.unsqueeze(1), values.narrow(3, tap, w))
     return fill_outside(_round(total, _WEIGHT_BITS), inside, fill)
 
 
@@ -110,28 +117,39 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     inside = (x >= 0) & (x < w * _UNIT) & (y >= 0) & (y < h * _UNIT)
     if interpolation == "nearest":
         rows, columns = (y >> 16).clamp(0, h - 1), (x >> 16).clamp(0, w - 1)
-        return fill_outside(_take(images, (rows * w + columns).long().unsqueeze(1))[:, :, 0], inside, fill)
+        nearest = _take(images, rows * w + columns).to(torch.uint8)
+        return fill_outside(nearest, inside, fill)
     first, phase = _split(place)
     used = _TAPS[interpolation]
-    weights = torch.stack(_weights(phase, cubic.view(-1, 1, 1, 1), interpolation)[used], 1)  # (B, T, 2, H, W)
-    offsets = torch.arange(used.start - 1, used.stop - 1, device=images.device).view(-1, 1, 1)
+    weights = _weights(phase, cubic.view(-1, 1, 1, 1), interpolation)  # (T, B, 2, H, W)
+    across, down = weights.transpose(0, 1).unsqueeze(1).unbind(3)  # (B, 1, T, H, W)
+    offsets = torch.arange(used.start - 1, used.stop - 1, dtype=torch.int32, device=images.device).view(-1, 1, 1)
     x, y = first.unsqueeze(1).unbind(2)  # (B, 1, H, W)
-    columns = (x + offsets).clamp_(0, w - 1)  # (B, T, H, W), int64 as gather wants
-    rows = (y + offsets).clamp_(0, h - 1).mul_(w)
-    across, down = weights.unsqueeze(1).unbind(3)  # (B, 1, T, H, W)
+    columns = (x + offsets).clamp_(0, w - 1).unsqueeze(1)  # (B, 1, T, H, W)
+    rows = (y + offsets).clamp_(0, h - 1).mul_(w).unsqueeze(2)  # (B, T, 1, H, W)
+    # All taps at once where they are few; otherwise one row of them after the other, for the sake of memory.
+    together = rows.shape[1] if torch.compiler.is_compiling() or images.numel() < 1 << 20 else 1
     total = torch.zeros_like(images, dtype=torch.int32)
-    for row, weight in zip(rows.split(1, 1), down.unbind(2), strict=True):
-        line = _take(images, columns + row).to(torch.int32).mul_(across).sum(2, dtype=torch.int32)
-        total.addcmul_(weight, line)  # below 2^31: 255 * (1.5 * 2^10)^2
+    for part, weight in zip(rows.split(together, 1), down.split(together, 2), strict=True):
+        line = _take(images, part + columns).mul_(across.unsqueeze(2)).sum(3, dtype=torch.int32)  # (B, C, T', H, W)
+        total += line.mul_(weight).sum(2, dtype=torch.int32)  # below 2^31: 255 * (1.5 * 2^10)^2
     return fill_outside(_round(total, 2 * _WEIGHT_BITS), inside, fill)
 
 
 def _take(images: Tensor, places: Tensor) -> Tensor:
-    """Gather pixels by their place in the flat image: (B, C, H, W) by (B, T, H, W) gives (B, C, T, H, W)."""
-    b, c, h, w = images.shape
-    taps = places.shape[1]
-    flat = places.view(b, 1, taps * h * w).expand(b, c, taps * h * w)
-    return images.reshape(b, c, h * w).gather(2, flat).view(b, c, taps, h, w)
+    """Gather pixels by their place in the flat image: (B, C, H, W) by int32 (B, ...) gives (B, C, ...), int32."""
+    images = images.flatten(2)
+    b, _, pixels = images.shape
+    start = torch.arange(0, b * pixels, pixels, dtype=torch.int32, device=images.device)
+    places = places + start.view(-1, *(1,) * (places.ndim - 1))
+    groups = []
+    # Up to four channels share a number: one gather and two vectorized operations in place of a gather for each.
+    for channels in images.split(4, 1):
+        shifts = torch.arange(0, 8 * channels.shape[1], 8, dtype=torch.int32, device=images.device)[:, None]
+        packed = (channels.to(torch.int32) << shifts).sum(1, dtype=torch.int32)  # (B, H * W)
+        taken = packed.flatten().index_select(0, places.flatten()).view(b, 1, places.shape[1:].numel())
+        groups.append((taken >> shifts).bitwise_and_(255))
+    return (groups[0] if len(groups) == 1 else torch.cat(groups, 1)).unflatten(2, places.shape[1:])
 
 
 def _round(total: Tensor, bits: int) -> Tensor:

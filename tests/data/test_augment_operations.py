@@ -213,3 +213,31 @@ def test_images_are_not_overwritten() -> None:
     operations.apply(images, op, torch.full((16,), 0.4), torch.ones(16, dtype=torch.bool), fill, "random")
     assert torch.equal(images, before)
     assert np.asarray(before).sum() > 0
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "random"])
+@pytest.mark.parametrize("chans", [1, 2, 4, 5])
+def test_affine_takes_any_channels(chans: int, interpolation: str) -> None:
+    planes = torch.randint(256, (6, chans, 9, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    args = turned(6, (9, 12))
+    together = geometric.transform(planes, *args, torch.arange(chans, dtype=torch.uint8), interpolation)
+    for i in range(chans):
+        alone = geometric.transform(planes[:, i : i + 1], *args, torch.tensor([i], dtype=torch.uint8), interpolation)
+        assert torch.equal(together[:, i : i + 1], alone)
+
+
+def test_affine_of_a_large_batch_is_that_of_its_images() -> None:
+    images, fill = photographs(16).repeat(24, 1, 1, 1), torch.tensor(FILL, dtype=torch.uint8)
+    assert images.numel() > 1 << 20  # taken row of taps by row
+    matrix, cubic = turned(len(images), (32, 32))
+    large = geometric.transform(images, matrix, cubic, fill, "random")
+    parts = [
+        geometric.transform(*part, fill, "random")
+        for part in zip(images.split(50), matrix.split(50), cubic.split(50), strict=True)
+    ]
+    assert torch.equal(large, torch.cat(parts))
+
+
+def turned(n: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    zoom = torch.full((n,), 1.1)
+    return geometric.affine_matrix(torch.linspace(-40, 30, n), zoom, torch.ones(n, 2), size), torch.arange(n) % 2 == 0
