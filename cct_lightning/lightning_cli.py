@@ -1,5 +1,6 @@
 """`cct fit | validate | test`: LightningCLI with the project's parts, run folder and messages."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from cct_lightning.training.checks import check_devices, check_training
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.seeding import StepSeed
+from cct_lightning.training.sharding import check_sharding, in_pieces
 
 
 class Parser(OneSentence, LightningArgumentParser):
@@ -178,6 +180,7 @@ class CctCLI(LightningCLI):
             compile=self.model.compile_net,
             accumulate=self.trainer.accumulate_grad_batches,
         )
+        check_sharding(self.trainer, optimizer=self.model.optim.optimizer, ema_decay=self.model.ema_decay)
         check_devices(self.trainer.num_devices, self.trainer.strategy.root_device.type)
         self.datamodule.prepare(self.trainer)
         if self.dry or not self.trainer.is_global_zero:
@@ -209,10 +212,12 @@ class CctCLI(LightningCLI):
             return
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+        # What FSDP has trained stays in pieces, and cannot be wrapped once more: a copy is tested.
+        tested = copy.deepcopy(model) if in_pieces(self.trainer) else model
         try:
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
             if self.config.fit.test_best and datamodule.has_test:
-                self.trainer.test(model, datamodule=datamodule, ckpt_path=self.best, verbose=False, weights_only=True)
+                self.trainer.test(tested, datamodule=datamodule, ckpt_path=self.best, verbose=False, weights_only=True)
         except BaseException as error:
             if not isinstance(error, Stopped):
                 self.end_other_processes()
@@ -256,9 +261,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def checkpoint_io(config: Namespace) -> list[AtomicCheckpointIO]:
-    """Return what writes checkpoints; nothing for strategies that shard a model and bring their own."""
-    sharded = any(name in str(config.strategy).lower() for name in ("fsdp", "deepspeed", "modelparallel"))
-    return [] if sharded else [AtomicCheckpointIO()]
+    """Return what writes checkpoints; nothing for strategies that bring their own."""
+    own = any(name in str(config.strategy).lower() for name in ("deepspeed", "modelparallel"))
+    return [] if own else [AtomicCheckpointIO()]
 
 
 def run_lightning(args: list[str]) -> None:

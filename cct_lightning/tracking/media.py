@@ -32,6 +32,7 @@ from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.tracking.predictions import Listener, gathered, to_pixels
 from cct_lightning.tracking.shield import ShieldedWandbLogger
+from cct_lightning.training.sharding import in_pieces
 
 _MISTAKES = 32  # rows of the table of misclassified images
 _CHART = 100  # classes up to which W&B draws the confusion matrix itself
@@ -46,7 +47,7 @@ class WandbMedia(Callback):
     `val/misclassified` and `test/misclassified` (a table of images), `.../confusion`, `.../reliability` (calibration),
     `.../pool_weights`, `.../rollout` and `.../saliency` (SeqPool's weights, attention rollout and SmoothGrad over the
     images), `tokenizer/filters` and `position/similarity`. What a network has not (a baseline has no tokens) is left
-    out.
+    out, and so is everything under FSDP, where no device could run the model alone.
 
     Args:
         every_n_epochs: Epochs between two of them; also after the last one.
@@ -59,12 +60,14 @@ class WandbMedia(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to listen in the epochs that are logged."""
         epoch = trainer.current_epoch + 1
-        if not trainer.sanity_checking and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
+        wanted = not (trainer.sanity_checking or in_pieces(trainer))
+        if wanted and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
             self._begin(pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to listen."""
-        self._begin(pl_module)
+        if not in_pieces(trainer):
+            self._begin(pl_module)
 
     def _begin(self, pl_module: pl.LightningModule) -> None:
         self.listener = Listener(pl_module)

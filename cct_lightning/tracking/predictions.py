@@ -20,6 +20,7 @@ from torch import Tensor, distributed
 from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.data.dataset import Batch
 from cct_lightning.errors import InputError
+from cct_lightning.training.sharding import in_pieces
 
 TEST_PREDICTIONS = "test_predictions.npz"
 
@@ -147,7 +148,7 @@ class PredictionsFile(Callback):
         images = torch.stack([image for _, _, image in self.samples])
         arrays["image"] = to_pixels(images, pl_module)
         arrays["row"] = np.array([row for _, row, _ in self.samples], dtype=np.int32)
-        if (weights := place_weights(pl_module, images)) is not None:
+        if not in_pieces(trainer) and (weights := place_weights(pl_module, images)) is not None:
             arrays["weight"] = weights.astype(np.float16)
         temporary = self.run_dir / f".{TEST_PREDICTIONS}.{os.getpid()}"
         with temporary.open("wb") as file:

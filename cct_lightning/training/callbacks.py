@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from cct_lightning.data.dataset import Batch
+from cct_lightning.training.sharding import in_pieces
 
 
 class TrainingFailed(RuntimeError):
@@ -115,4 +116,7 @@ class GradientNorm(Callback):
         """Compute the norm, of unscaled gradients."""
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(grads))
+            norm = torch.nn.utils.get_total_norm(grads)
+            if in_pieces(trainer):
+                norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+            pl_module.log("train/grad_norm", norm)

@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -28,6 +29,7 @@ from cct_lightning.training.ema import EMA
 from cct_lightning.training.finetune import FineTune, FreezeBackbone
 from cct_lightning.training.optim import Optim, build_optimizer
 from cct_lightning.training.schedule import build_schedule, options_of, renew
+from cct_lightning.training.sharding import in_pieces, remember_shapes
 
 
 class Classifier(pl.LightningModule):
@@ -144,7 +146,8 @@ class Classifier(pl.LightningModule):
         return self.net(images)
 
     def configure_model(self) -> None:
-        """Compile in place, so that checkpoints keep their names."""
+        """Compile in place, so that checkpoints keep their names; note shapes, before a strategy cuts weights."""
+        remember_shapes(self.net)
         if self.compile_net and self.net._compiled_call_impl is None:
             self.net.compile()
 
@@ -212,6 +215,19 @@ class Classifier(pl.LightningModule):
         freeze: list[pl.Callback] = [FreezeBackbone()] if self.finetune.freeze_backbone else []
         return freeze + ([EMA(decay=self.ema_decay)] if self.ema_decay is not None else [])
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, and by the norm of all devices' pieces under FSDP, which Lightning leaves out."""
+        root = self.trainer.strategy.model
+        if isinstance(root, FullyShardedDataParallel) and gradient_clip_val and gradient_clip_algorithm != "value":
+            root.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     @property
     def global_batch_size(self) -> int:
         """Images of one optimizer step, over all devices and accumulated batches."""
@@ -228,7 +244,8 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
-        self.check_fits(checkpoint)
+        if self._trainer is None or not in_pieces(self.trainer):
+            self.check_fits(checkpoint)  # pieces have been loaded already
         kept = checkpoint.get("train_loss")
         if kept is None or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return

@@ -15,6 +15,7 @@ from torch import nn
 from cct_lightning.errors import InputError
 from cct_lightning.training.finetune import FineTune, with_layer_rates
 from cct_lightning.training.muon import MuonAdamW
+from cct_lightning.training.sharding import shape_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ def _named_parameters(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             leaf = name.rpartition(".")[2]
-            plain = parameter.ndim <= 1 or any(word in leaf for word in ("bias", "token", "embed"))
+            plain = len(shape_of(parameter)) <= 1 or any(word in leaf for word in ("bias", "token", "embed"))
             yield name, parameter, not (plain or name in exempt)
 
 
