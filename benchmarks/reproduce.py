@@ -61,6 +61,8 @@ ROWS = {
     "cct_7_3x2": Row("CCT-7/3x2", _basic("cct_7_3x2"), 93.83),
     "cct_7_3x1": Row("CCT-7/3x1", _basic("cct_7_3x1"), 94.78),
     "cct_7_3x1_300": Row("CCT-7/3x1", ("--config=cifar10",), 96.53),
+    "cifar10_fast": Row("CCT-7/3x1", ("--config=cifar10_fast",), None),
+    "cifar10_best": Row("CCT-7/3x1", ("--config=cifar10_best",), None),
     "cifar10_cpu": Row("CCT-2/3x2", ("--config=cifar10_cpu",), None),
     # What two CPU cores can give in about an hour each.
     "vit_2_4_cpu": Row("ViT-Lite-2/4, 50 epochs", _basic("vit_2_4", *_CPU), None),
