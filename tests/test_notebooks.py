@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -27,22 +29,34 @@ def test_stored_clean(path: Path) -> None:
     assert str(FOLDER.parent) not in path.read_text()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "CCT_DATA": tmp_path / "data",
+def execute(path: Path, folder: Path) -> None:
+    environment = {
+        "CCT_DATA": folder / "data",
         "WANDB_MODE": "offline",
         "OMP_NUM_THREADS": "1",  # small batches gain little from a second thread, and lose much where cores are shared
         "http_proxy": "http://localhost:9",  # whatever asks the network is refused
         "https_proxy": "http://localhost:9",
-        "IPYTHONDIR": tmp_path / "ipython",
+        "IPYTHONDIR": folder / "ipython",
         "PYTHONPATH": os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]),
-    }.items():
-        monkeypatch.setenv(name, str(value))
+    }
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()  # raises with the cell and its traceback
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env={**os.environ, **{name: str(value) for name, value in environment.items()}})
     if keep := os.environ.get("CCT_KEEP_NOTEBOOKS"):  # to look at the figures
         Path(keep, path.name).write_text(json.dumps(notebook, indent=1))
+
+
+@pytest.fixture(scope="module")
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, "Future[None]"]]:
+    """The notebooks that are asked for, two at a time."""
+    items = [item for item in request.session.items if getattr(item, "originalname", "") == "test_runs"]
+    paths = [item.callspec.params["path"] for item in items]  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(2) as pool:
+        yield {path: pool.submit(execute, path, tmp_path_factory.mktemp(path.stem)) for path in paths}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path: Path, running: dict[Path, "Future[None]"]) -> None:
+    running[path].result()  # raises with the cell and its traceback
