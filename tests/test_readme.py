@@ -154,6 +154,14 @@ def test_recipe_on_a_cpu_is_what_was_measured() -> None:
         assert f"{row['minutes a run']} minutes" in text
 
 
+def test_accuracy_is_what_was_measured() -> None:
+    section = README.partition("\n## Accuracy\n")[2].partition("\n## ")[0]
+    keys = ("model", "data", "epochs", "ours, %", "minutes a run", "published, %", "command")
+    measured = [row for row in results("ladder")["rows"] if row["ours, %"] != "not run"]
+    table = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert table == [f"| {' | '.join(str(row[key]) for key in keys)} |" for row in measured]
+
+
 def test_paths_exist() -> None:
     (tree,) = blocks("text")
     folder = Path()
