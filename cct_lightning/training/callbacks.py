@@ -95,7 +95,7 @@ class StopOnNonFiniteLoss(Callback):
         saved = ""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(self.run_dir or trainer.default_root_dir) / "nan.ckpt"
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(path, weights_only=False)
             saved = f", the state is saved in {path}"
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint):
