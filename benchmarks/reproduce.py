@@ -6,8 +6,8 @@
 
 Every run is a `cct fit` of its own below --work, which continues where it was. With --minutes the sitting ends in time:
 the run that is on saves itself in mid-epoch and stops. With --state everything that the next sitting needs is in one
-file, read at the start and written at the end: under 60 MB, since finished runs leave their numbers alone, and of the
-others there is one at a time. The best epoch is chosen on held-out training images, and tested once.
+file, read at the start and written at the end: under 60 MB (56 of CCT-7/3x1), since finished runs leave their numbers
+alone, and of the others there is one at a time. The best epoch is chosen on held-out training images, and tested once.
 """  # fmt: skip
 
 import argparse
@@ -144,9 +144,11 @@ def pack(work: Path, state: Path) -> int:
             if (folder / "last.ckpt").is_file():
                 archive.add(folder / "last.ckpt", f"{folder.name}/last.ckpt")
             if (folder / "best.ckpt").is_file():
-                # It is tested, never continued: the moments of the optimizer, two thirds of it, can stay behind.
+                # It is tested, never continued: the moments of the optimizer, and what an average is of, stay behind.
                 best = torch.load(folder / "best.ckpt", weights_only=True, map_location="cpu")
-                torch.save({**best, "optimizer_states": []}, Path(scratch) / "best.ckpt")
+                best["optimizer_states"] = []
+                best.pop("current_model_state", None)
+                torch.save(best, Path(scratch) / "best.ckpt")
                 archive.add(Path(scratch) / "best.ckpt", f"{folder.name}/best.ckpt")
     partial.replace(state)
     return state.stat().st_size

@@ -118,5 +118,6 @@ class GradientNorm(Callback):
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             if in_pieces(trainer):
-                norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
+                # A device without a piece has no gradient, and its zero lies on the CPU.
+                norm = trainer.strategy.reduce(norm.square().to(pl_module.device), reduce_op="sum").sqrt()
             pl_module.log("train/grad_norm", norm)

@@ -45,7 +45,8 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: str, ema_decay: float | No
 def remember_shapes(net: nn.Module) -> None:
     """Note the shape of every parameter at the parameter, for `shape_of`."""
     for parameter in net.parameters():
-        parameter.whole_shape = parameter.shape  # type: ignore[attr-defined]
+        if not hasattr(parameter, "whole_shape"):  # of a net that is trained once more it is a piece by now
+            parameter.whole_shape = parameter.shape  # type: ignore[attr-defined]
 
 
 def shape_of(parameter: nn.Parameter) -> torch.Size:
