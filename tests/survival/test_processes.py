@@ -113,20 +113,41 @@ def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> 
     assert time.monotonic() - began < 100
 
 
-def test_torchrun(tmp_path: Path) -> None:
+def torchrun(folder: Path, *options: str, words: list[str]) -> "subprocess.Popen[bytes]":
+    with (folder / f"log{len(list(folder.glob('log*')))}.txt").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *options, "-m", "cct_lightning", "fit", *words],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS},
+        )
+
+
+@pytest.fixture
+def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def said(folder: Path) -> str:
+    return "".join(path.read_text()[-3000:] for path in sorted(folder.glob("log*")))
+
+
+def test_torchrun(port: int, tmp_path: Path) -> None:
     words = [*COMMON, *TWO, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
-    launcher = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", "-m", "cct_lightning", "fit"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launcher = torchrun(tmp_path, "--nproc_per_node=2", f"--master_port={port}", words=words)
+    assert launcher.wait(200) == 0, said(tmp_path)
     assert len(list(tmp_path.glob("runs/*/*"))) == 1, "both processes agree on the folder"
     assert sum(len(seen["tested"]) for seen in read(tmp_path / "saw")) == 359
+
+
+def test_two_nodes(port: int, tmp_path: Path) -> None:
+    words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled", "--run_dir", "run"]
+    words += ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
+    place = ["--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    nodes = [torchrun(tmp_path, *place, f"--node_rank={rank}", words=words) for rank in (0, 1)]
+    assert [node.wait(200) for node in nodes] == [0, 0], said(tmp_path)
+    assert sorted(len(seen["tested"]) for seen in read(tmp_path / "saw")) == [179, 180]
+    assert said(tmp_path).count("test accuracy") == 1
