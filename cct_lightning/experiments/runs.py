@@ -154,5 +154,5 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def values_of(run: Run, keys: Sequence[str]) -> dict[str, str]:
-    """Return what a run has for some options, as text; `-` where an option is not set."""
-    return {key: str(run.config.get(key, "-")) for key in keys}
+    """Return what a run has for some options, as text; `default` where an option is null or not set."""
+    return {key: str(run.config.get(key, "default")) for key in keys}

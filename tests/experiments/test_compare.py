@@ -13,7 +13,7 @@ from scipy import stats
 
 from cct_lightning.errors import InputError
 from cct_lightning.experiments.compare import compare
-from cct_lightning.experiments.runs import Run, flatten, read_runs
+from cct_lightning.experiments.runs import Run, flatten, read_runs, values_of
 from cct_lightning.experiments.tables import to_csv, to_latex, to_markdown
 from cct_lightning.experiments.variants import compare_runs, notes
 from cct_lightning.experiments.wandb_runs import to_run
@@ -225,3 +225,8 @@ def test_records_of_wandbs_api_become_runs() -> None:
     # Ended without an error, but stopped before it was tested.
     assert to_run({**record, "summary": {"status": "interrupted"}}).status == "interrupted"
     assert compare_runs([run]).frame()["mean"].tolist() == [0.9]
+
+
+def test_an_option_that_is_null_shows_as_default() -> None:
+    run = Run(name="a", status="finished", config=flatten({"model": {"arch": "cct_2_3x2", "pool": None}}))
+    assert values_of(run, ["model.arch", "model.pool"]) == {"model.arch": "cct_2_3x2", "model.pool": "default"}
