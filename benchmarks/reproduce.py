@@ -64,7 +64,7 @@ ROWS = {
     "cifar10_fast": Row("CCT-7/3x1", ("--config=cifar10_fast",), None),
     "cifar10_best": Row("CCT-7/3x1", ("--config=cifar10_best",), None),
     "cifar10_cpu": Row("CCT-2/3x2", ("--config=cifar10_cpu",), None),
-    # What two CPU cores can give in about an hour each.
+    # What a CPU can give in about an hour each.
     "vit_2_4_cpu": Row("ViT-Lite-2/4, 50 epochs", _basic("vit_2_4", *_CPU), None),
     "cct_2_3x2_cpu": Row("CCT-2/3x2, 50 epochs", _basic("cct_2_3x2", *_CPU), None),
     "mnist_cpu": Row("CCT-2/3x2", ("--config=mnist", "--trainer.precision=bf16-mixed"), 99.7, "mnist"),
@@ -73,7 +73,9 @@ ROWS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="folder with cifar10/ and mnist/, each train/CLASS/*.png and test/")
+    parser.add_argument(
+        "--root", type=Path, help="folder with cifar10/ and mnist/, each as downloaded or train/CLASS/*.png"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/ladder"), help="where the run folders lie")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if "_cpu" not in name])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -89,7 +91,9 @@ def main() -> None:
     failed = False
     for name, seed in [] if options.table else plan:
         row = ROWS[name]
-        data = [f"--data.root={(options.root / row.data).absolute()}", "--data.name=folder"] if options.root else []
+        data = [f"--data.root={(options.root / row.data).absolute()}"] if options.root else []
+        if options.root and (options.root / row.data / "train").is_dir():
+            data.append("--data.name=folder")
         folder = options.work / f"{name}-{seed}"
         if read(folder).get("status") == "finished":
             continue
