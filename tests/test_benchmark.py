@@ -46,7 +46,8 @@ def test_the_peers_have_our_numbers() -> None:
     assert timm(images).shape == theirs(images).shape == (2, 10)
 
 
-def test_both_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cct_lightning.benchmark._BLOCK", 0.05)
     file = tmp_path / "speed.json"
     result = benchmark(
         arch="cct_2_3x2", batch_size=2, precision="32-true", peer="vit-pytorch", repeats=3, device="cpu", json=str(file)
