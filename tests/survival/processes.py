@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+TESTS = str(Path(__file__).resolve().parents[1])  # for PYTHONPATH: classes that a run is given by their path
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
     *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
@@ -35,6 +36,14 @@ def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) ->
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             start_new_session=True,
         )
+
+
+def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environment: str) -> str:
+    """Run `cct fit` to its end, see that it ends with this code, and return what it printed."""
+    found = end(start(folder, *args, log=log, PYTHONPATH=TESTS, **environment), 0, timeout=240)
+    text = (folder / log).read_text()
+    assert found == code, text[-3000:]
+    return text
 
 
 def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout: float = 120) -> bool:

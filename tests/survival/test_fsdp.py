@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from survival.processes import assert_same_run, checkpoint, end, metrics, start, wait_until
+from survival.processes import TESTS, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
-TESTS = str(Path(__file__).resolve().parents[1])
 RUN = [
     *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
     *("--trainer.accelerator", "cpu", "--data.global_batch_size", "128", "--data.augment", "light"),
@@ -17,19 +16,12 @@ ADAMW = ["--model.optim.optimizer", "adamw"]
 FSDP = ["--trainer.devices", "2", "--trainer.strategy.class_path", "survival.cpu_fsdp.CpuFSDP"]
 
 
-def fit(folder: Path, *args: str, log: str, code: int = 0) -> str:
-    found = end(start(folder, *RUN, *args, log=log, PYTHONPATH=TESTS), 0, timeout=240)
-    text = (folder / log).read_text()
-    assert found == code, text[-3000:]
-    return text
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run on one process and on two that share the weights."""
     folder = tmp_path_factory.mktemp("fsdp")
-    fit(folder, *ADAMW, "--run_dir", "one", "--tracking.mode", "disabled", log="1.txt")
-    fit(folder, *ADAMW, *FSDP, "--run_dir", "two", log="2.txt")
+    fit(folder, *RUN, *ADAMW, "--run_dir", "one", "--tracking.mode", "disabled", log="1.txt")
+    fit(folder, *RUN, *ADAMW, *FSDP, "--run_dir", "two", log="2.txt")
     return folder
 
 
@@ -62,7 +54,7 @@ def test_it_stops_and_continues(both: Path, tmp_path: Path) -> None:
     assert wait_until(lambda: (tmp_path / "parts" / "last.ckpt").exists(), process)
     assert end(process, signal.SIGTERM) == 143, (tmp_path / "stopped.txt").read_text()[-3000:]
     assert checkpoint(tmp_path / "parts" / "last.ckpt")["global_step"] < 20
-    fit(tmp_path, *words, log="log.txt")
+    fit(tmp_path, *RUN, *words, log="log.txt")
     assert_same_run(both / "two", tmp_path / "parts")
 
 
@@ -70,7 +62,7 @@ def test_it_stops_and_continues(both: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_it_trains_on_a_gpu(tmp_path: Path) -> None:
     words = [*ADAMW, "--trainer.accelerator", "gpu", "--trainer.strategy", "fsdp", "--tracking.mode", "disabled"]
-    fit(tmp_path, *words, "--trainer.precision", "bf16-mixed", "--run_dir", "run", log="first.txt")
+    fit(tmp_path, *RUN, *words, "--trainer.precision", "bf16-mixed", "--run_dir", "run", log="first.txt")
     fit(
         tmp_path,
         *words,

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from survival.processes import assert_same_run, checkpoint, end, metrics, start, wait_until
+from survival.processes import TESTS, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
-TESTS = str(Path(__file__).resolve().parents[1])
 # 20 steps; without dropout, which each process draws for itself.
 COMMON = [
     *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
@@ -32,14 +31,6 @@ def witness(folder: str, **options: Any) -> list[str]:
 
 def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-
-
-def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environment: str) -> str:
-    process = start(folder, *args, log=log, PYTHONPATH=TESTS, **environment)
-    found = end(process, 0, timeout=240)
-    text = (folder / log).read_text()
-    assert found == code, text[-3000:]
-    return text
 
 
 @pytest.fixture(scope="module")
