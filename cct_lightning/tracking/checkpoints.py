@@ -103,6 +103,11 @@ def _newest_whole(run_dir: Path) -> tuple[Path | None, str]:
             except InputError as error:
                 damaged.append(str(error).rstrip("."))
                 continue
+            if not (run_dir / "config.yaml").is_file():
+                raise InputError(
+                    f"{run_dir} holds a checkpoint and no config.yaml that says of which run: give it with "
+                    f"--resume {path} and another --run_dir, or delete it to begin."
+                )
             return path, f"{'; '.join(damaged)}: continuing from {path.name}, the one before." if damaged else ""
     if damaged:
         raise InputError(f"{'; '.join(damaged)}, and none before it is left: delete {run_dir} to begin again.")

@@ -209,6 +209,13 @@ class Bomb:
         return os.system, (self.command,)
 
 
+def test_a_checkpoint_whose_run_is_unknown_is_not_continued(run: Path) -> None:
+    (run / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"no config\.yaml"):
+        find_checkpoint(run, "auto")
+    assert find_checkpoint(run, str(run / "last.ckpt")) == (run / "last.ckpt", "")
+
+
 @pytest.mark.parametrize("option", ["--resume", "--ckpt_path", "--model.pretrained", "last.ckpt"])
 @pytest.mark.parametrize("form", ["zip", "pickle"])
 def test_nothing_in_a_checkpoint_runs(
