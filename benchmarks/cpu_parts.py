@@ -18,12 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import conditions, write
-from cct_lightning.models.encoder import Attention, Block, DropPath
+from cct_lightning.models.encoder import Attention, Block
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim, build_optimizer, muon_names
@@ -89,20 +88,25 @@ def attention(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-class Masked(DropPath):
-    """torchvision's: every sample is computed, and some are multiplied by zero."""
+class Skipping(Block):
+    """Computes the branches for the samples that stay alone."""
 
-    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: D102
-        return x + stochastic_depth(branch(x), self.p, "row")
+    def _branch(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        p = self.drop_path.p
+        stay = (torch.rand(len(x)) >= p).nonzero()[:, 0]
+        return x.index_add(0, stay, branch(x.index_select(0, stay)).to(x.dtype), alpha=1 / (1 - p))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = self._branch(x, lambda x: self.attn(self.norm1(x)))
+        return self._branch(self.norm2(x), self.mlp)
 
 
 def drop_path(repeats: int) -> list[dict[str, Any]]:
     rows = []
     for size, dim, heads, ratio in (((128, 64, 128), 128, 2, 1), ((16, 256, 256), 256, 4, 2)):
         ways: dict[str, Callable[[], Any]] = {}
-        for name, kind in (("ours", DropPath), ("mask", Masked)):
-            block = Block(embed_dim=dim, num_heads=heads, mlp_ratio=ratio, attn_drop=0.1, proj_drop=0.0, drop_path=0.1)
-            block.drop_path = kind(0.1)
+        for name, kind in (("ours", Block), ("skipping samples", Skipping)):
+            block = kind(embed_dim=dim, num_heads=heads, mlp_ratio=ratio, attn_drop=0.1, proj_drop=0.0, drop_path=0.1)
             ways[name] = partial(back, block.bfloat16(), torch.randn(size, dtype=torch.bfloat16))
         rows.append({"what": f"block {size}, bfloat16, drop path 0.1", **told(turns(ways, repeats))})
     return rows

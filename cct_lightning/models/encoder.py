@@ -7,11 +7,9 @@ described in its checkpoints.
 Letters: B batch, N tokens, D embedding dimension, h heads, d = D/h.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
+from torchvision.ops import StochasticDepth
 
 from cct_lightning.errors import InputError
 
@@ -99,34 +97,6 @@ class Mlp(nn.Module):
         return self.drop(self.fc2(self.drop(nn.functional.gelu(self.fc1(x)))))
 
 
-class DropPath(nn.Module):
-    """A residual branch that each sample skips with probability p in training (stochastic depth, arXiv 1603.09382).
-
-    On a CPU the branch is computed for the other samples alone, which is faster by what it leaves out. Elsewhere, and
-    while compiling, where the number of samples must not depend on chance, its result is masked.
-
-    Args:
-        p: Probability, at least 0 and below 1.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def extra_repr(self) -> str:
-        """What `print(model)` shows."""
-        return f"p={self.p:g}"
-
-    def forward(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return x + branch(x), both (B, N, D); samples that stay weigh 1 / (1 - p)."""
-        if not self.training or self.p == 0:
-            return x + branch(x)
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return x + stochastic_depth(branch(x), self.p, "row")
-        stay = (torch.rand(len(x)) >= self.p).nonzero()[:, 0]
-        return x.index_add(0, stay, branch(x.index_select(0, stay)).to(x.dtype), alpha=1 / (1 - self.p))
-
-
 class Block(nn.Module):
     """One encoder layer.
 
@@ -154,13 +124,15 @@ class Block(nn.Module):
         self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads, attn_drop=attn_drop, proj_drop=proj_drop)
         self.norm2 = nn.LayerNorm(embed_dim)
         self.mlp = Mlp(embed_dim=embed_dim, hidden_dim=int(embed_dim * mlp_ratio), drop=proj_drop)
-        self.drop_path = DropPath(drop_path)
+        # A mask: to compute the samples that stay alone is no faster (benchmarks/cpu_parts.py), and a batch of another
+        # size in every step makes the kernels be chosen, and the memory be laid out, anew.
+        self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to (B, N, D)."""
-        x = self.drop_path(x, lambda x: self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x)))
         x = self.norm2(x)  # the stream itself, not the branch alone: see the top of this file
-        return self.drop_path(x, self.mlp)
+        return x + self.drop_path(self.mlp(x))
 
 
 class Encoder(nn.Module):

@@ -61,18 +61,19 @@ class EpochLines(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock that the time left is told from."""
-        self.began, self.first = time.perf_counter(), trainer.current_epoch
+        self.began, self.first = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's metrics and the time left."""
         if not trainer.is_global_zero:
             return
-        done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        line = f"epoch {done}/{epochs}"
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         for key in ("train/loss", "val/loss", "val/acc", "train/images_per_s"):
             if key in trainer.callback_metrics:
                 line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if 'images' in key else '.4f'}}"
-        seconds = (time.perf_counter() - self.began) / (done - self.first) * max(0, epochs - done)
+        # By steps: a run may have continued in mid-epoch.
+        done, left = trainer.global_step - self.first, trainer.estimated_stepping_batches - trainer.global_step
+        seconds = (time.perf_counter() - self.began) / max(1, done) * max(0, left)
         print(f"{line}  left {int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}", flush=True)
 
 

@@ -1,10 +1,9 @@
-"""Attention and stochastic depth on CPUs take their own way where PyTorch's is slow: it must be the same function."""
+"""Attention on CPUs takes its own way where PyTorch's is slow: it must be the same function. And a block's branches."""
 
 import pytest
 import torch
-from torch import nn
 
-from cct_lightning.models.encoder import Attention, DropPath, _cpu_mask
+from cct_lightning.models.encoder import Attention, Block, _cpu_mask
 
 
 def attention(drop: float = 0.0) -> Attention:
@@ -60,18 +59,19 @@ def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
     assert ((draws.mean(0) - expected).abs() < 5 * error).all()
 
 
-def test_drop_path_is_stochastic_depth() -> None:
+def test_a_block_has_stochastic_depth() -> None:
     torch.manual_seed(0)
-    drop_path, branch = DropPath(0.25), nn.Linear(8, 8)
-    x = torch.randn(4000, 3, 8, requires_grad=True)
-    full = branch(x)
-    out = drop_path.train()(x, branch)
-    skipped = (out == x).all((1, 2))
-    assert 0.22 < skipped.float().mean() < 0.28
-    torch.testing.assert_close(out[~skipped], (x + full / 0.75)[~skipped])
-    (gradient,) = torch.autograd.grad(out.sum(), x)
-    assert (gradient[skipped] == 1).all()
-    assert (gradient[~skipped] != 1).any()
-    torch.testing.assert_close(drop_path.eval()(x, branch), x + full)
-    nobody = DropPath(0.999999).train()(x[:2], branch)  # a batch of which no sample stays
-    assert (nobody == x[:2]).all()
+    block = Block(embed_dim=8, num_heads=2, mlp_ratio=1, attn_drop=0.0, proj_drop=0.0, drop_path=0.25)
+    x = torch.randn(1, 3, 8)
+    found = block.train()(x.expand(4000, -1, -1))
+    shares = []
+    for weigh_attention in (0, 1 / 0.75):
+        stream = block.norm2(x + weigh_attention * block.attn(block.norm1(x)))
+        for weigh_mlp in (0, 1 / 0.75):
+            expected = stream + weigh_mlp * block.mlp(stream)
+            shares.append(torch.isclose(found, expected, atol=1e-5).all((1, 2)).float().mean().item())
+    # Each branch is skipped by itself: 1/16, 3/16, 3/16 and 9/16, within four standard errors.
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([0.0625, 0.1875, 0.1875, 0.5625], abs=0.032)
+    stream = block.norm2(x + block.attn(block.norm1(x)))
+    torch.testing.assert_close(block.eval()(x), stream + block.mlp(stream))
