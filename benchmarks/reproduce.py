@@ -101,7 +101,8 @@ def main() -> None:
             continue
         words = [*row.options, f"--seed_everything={seed}", *data, *(f"--{item}" for item in options.set)]
         code = train([*words, f"--run_dir={folder}"], deadline)
-        failed = code not in (0, 128 + signal.SIGTERM)
+        # The signal may come before the run listens to it, or when it is done.
+        failed = code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
         if code:
             break
     if options.state and not options.table:

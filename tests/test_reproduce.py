@@ -22,7 +22,7 @@ def test_two_sittings(tmp_path: Path) -> None:
 
     def sit(work: str, minutes: float) -> str:
         words = ["--root", str(tmp_path), "--work", str(tmp_path / work), "--rows", "cct_2_3x2_cpu"]
-        words += ["--state", str(tmp_path / "state.tgz"), "--minutes", str(minutes), "--set", "trainer.max_epochs=150"]
+        words += ["--state", str(tmp_path / "state.tgz"), "--minutes", str(minutes), "--set", "trainer.max_epochs=300"]
         words += ["data.global_batch_size=45", f"data.cache_dir={tmp_path / 'cache'}"]
         done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
@@ -35,11 +35,11 @@ def test_two_sittings(tmp_path: Path) -> None:
     assert "continued from last.ckpt" in told
     run = tmp_path / "two" / "cct_2_3x2_cpu-0"
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["status"], summary["epochs"]) == ("finished", 150)
+    assert (summary["status"], summary["epochs"]) == ("finished", 300)
     assert f"{100 * summary['test/acc']:.2f} (n=1)" in told
     with (run / "metrics.csv").open(newline="") as file:
         epochs = [row["epoch"] for row in csv.DictReader(file) if row["val/acc"]]
-    assert epochs == [str(epoch) for epoch in range(150)]
+    assert epochs == [str(epoch) for epoch in range(300)]
     # What is finished is not run again, and needs only its numbers.
     assert "cct fit" not in sit("three", 4)
     assert sorted(path.name for path in (tmp_path / "three" / run.name).iterdir()) == [
