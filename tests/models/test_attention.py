@@ -62,8 +62,9 @@ def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
 def test_a_block_has_stochastic_depth() -> None:
     torch.manual_seed(0)
     block = Block(embed_dim=8, num_heads=2, mlp_ratio=1, attn_drop=0.0, proj_drop=0.0, drop_path=0.25)
-    x = torch.randn(1, 3, 8)
-    found = block.train()(x.expand(4000, -1, -1))
+    x = torch.randn(1, 3, 8, requires_grad=True)
+    batch = x.expand(4000, -1, -1)
+    found = block.train()(batch)
     shares = []
     for weigh_attention in (0, 1 / 0.75):
         stream = block.norm2(x + weigh_attention * block.attn(block.norm1(x)))
@@ -73,5 +74,14 @@ def test_a_block_has_stochastic_depth() -> None:
     # Each branch is skipped by itself: 1/16, 3/16, 3/16 and 9/16, within four standard errors.
     assert sum(shares) == pytest.approx(1)
     assert shares == pytest.approx([0.0625, 0.1875, 0.1875, 0.5625], abs=0.032)
+    # No gradient passes through a branch that is skipped.
+    skipped = torch.isclose(found, block.norm2(x), atol=1e-5).all((1, 2))
+    weigh = torch.randn(3, 8)
+    (gradient,) = torch.autograd.grad((weigh * found).sum(), batch)
+    (expected,) = torch.autograd.grad((weigh * block.norm2(x)).sum(), x)
+    torch.testing.assert_close(gradient[skipped], expected.expand(int(skipped.sum()), -1, -1))
+    assert not torch.isclose(gradient[~skipped], expected, atol=1e-5).all((1, 2)).any()
     stream = block.norm2(x + block.attn(block.norm1(x)))
     torch.testing.assert_close(block.eval()(x), stream + block.mlp(stream))
+    block.drop_path.p = 0.999999  # a batch of which no sample stays
+    torch.testing.assert_close(block.train()(x), block.norm2(x))
