@@ -20,13 +20,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_mnist(unpack: ModuleType, tmp_path: Path) -> None:
     splits, _ = unpack.load("mnist")
     # They are stored class by class.
-    some = {split: (images[::5], labels[::5]) for split, (images, labels) in splits.items()}
+    some = {split: (images[::4], labels[::4]) for split, (images, labels) in splits.items()}
     unpack.write_idx(some, tmp_path / "data")
-    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "60", "--run_dir", "run"]
+    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "100", "--run_dir", "run"]
     done = run_cct("fit", "--config", "mnist", "--data.root", "data", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["test/acc"] > 0.5, "60 batches of 128, half of them warm-up, and chance is 0.1"
+    assert summary["test/acc"] > 0.7, "100 batches of 128, half of them warm-up, and chance is 0.1"
 
 
 @pytest.mark.usefixtures("no_network")
