@@ -32,6 +32,8 @@ from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
 from cct_lightning.training.checks import check_devices, check_training
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.schedule import check_epochs
 from cct_lightning.training.seeding import StepSeed
 from cct_lightning.training.sharding import check_sharding, in_pieces
 
@@ -89,6 +91,15 @@ class CctCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # LightningCLI lets the options in a checkpoint silently win over those of the command line.
         pass
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and Trainer, once the schedule fits the run: the data may be downloaded on the way."""
+        if self.subcommand == "fit":
+            options: Namespace = self.config["fit"]
+            optim, epochs = Optim(**options.model.optim.as_dict()), options.trainer.max_epochs
+            if epochs is not None and not options.trainer.fast_dev_run:
+                check_epochs(optim, epochs=epochs)
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer with the run folder, the loggers and the checkpoints."""

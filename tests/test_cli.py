@@ -145,6 +145,13 @@ BAD: dict[str, tuple[str, str]] = {
     "large batch": ("--data.batch_size 5000", "larger than the training set"),
     "learning rate": ("--model.optim.lr 0", "optim.lr is 0"),
     "warm-up": ("--trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
+    # Before data are downloaded or decoded, whose own faults would be told first.
+    "warm-up, early": (
+        "--data.name cifar10 --data.root empty --data.download false --trainer.max_epochs 2 "
+        "--model.optim.warmup_epochs 5",
+        "warm-up",
+    ),
+    "learning rate, early": ("--data.name folder --data.root broken --model.optim.lr 0", "optim.lr is 0"),
     "no epochs": ("--trainer.max_epochs 0", "max_epochs"),
     "data root missing": ("--data.name mnist --data.root nowhere", "nowhere"),
     "data root empty": ("--data.name mnist --data.root empty --data.download false", "empty"),
