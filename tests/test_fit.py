@@ -121,14 +121,19 @@ def test_python_api_agrees_with_the_command(digits_run: Finished) -> None:
     assert right / total == pytest.approx(summary["test/acc"])
 
 
+def told_accuracy(out: str) -> float:
+    """What `cct test` says on its table."""
+    found = re.search(r"test/acc +│ +([\d.]+)", out)
+    assert found is not None, out
+    return float(found[1])
+
+
 def test_test_command_repeats_the_accuracy(digits_run: Finished, cct: Callable[..., tuple[int, str, str]]) -> None:
     summary = json.loads((digits_run.folder / "summary.json").read_text())
     for words in (["--run_dir", str(digits_run.folder)], [f"--ckpt_path={digits_run.folder / 'best.ckpt'}"]):
         code, out, err = cct("test", *words)
         assert code == 0, err
-        found = re.search(r"test/acc +│ +([\d.]+)", out)
-        assert found is not None, out
-        assert float(found[1]) == pytest.approx(summary["test/acc"])
+        assert told_accuracy(out) == pytest.approx(summary["test/acc"])
 
 
 @pytest.mark.parametrize("words", [(), ("--trainer.deterministic", "true", "--data.augment", "timm_erasing")])
@@ -170,6 +175,22 @@ def test_a_killed_run_starts_again(tmp_path: Path) -> None:
         path for path in tmp_path.glob("runs/*/*/summary.json") if json.loads(path.read_text())["status"] == "finished"
     )
     assert (finished.parent / "best.ckpt").exists()
+
+
+def test_a_run_without_validation_tests_its_last_epoch(
+    tmp_path: Path, cct: Callable[..., tuple[int, str, str]]
+) -> None:
+    done = run_cct("fit", *SHORT, "--data.val_fraction", "0", "--run_dir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "digits: 1,438 train, 359 test images" in done.stdout
+    assert "zero" not in done.stderr, "Lightning warns of an empty loader that was asked for"
+    folder = tmp_path / "run"
+    assert not (folder / "best.ckpt").exists()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "best_val/acc" not in summary
+    code, out, err = cct("test", "--run_dir", str(folder))
+    assert code == 0, err
+    assert told_accuracy(out) == pytest.approx(summary["test/acc"])
 
 
 def test_run_folder_continues(tmp_path: Path) -> None:
