@@ -29,11 +29,10 @@ from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.resume import check_same_run, is_finished, read_summary
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, without_home, write_atomically
 from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
-from cct_lightning.training.checks import check_devices, check_training
+from cct_lightning.training.checks import check_devices, check_training, device_type
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
-from cct_lightning.training.schedule import check_epochs
 from cct_lightning.training.seeding import StepSeed
 from cct_lightning.training.sharding import check_sharding, in_pieces
 
@@ -93,12 +92,18 @@ class CctCLI(LightningCLI):
         pass
 
     def instantiate_classes(self) -> None:
-        """Build data, model and Trainer, once the schedule fits the run: the data may be downloaded on the way."""
+        """Build data, model and Trainer, once the options fit each other: data may be downloaded on the way."""
         if self.subcommand == "fit":
             options: Namespace = self.config["fit"]
-            optim, epochs = Optim(**options.model.optim.as_dict()), options.trainer.max_epochs
-            if epochs is not None and not options.trainer.fast_dev_run:
-                check_epochs(optim, epochs=epochs)
+            trainer, optim = options.trainer, Optim(**options.model.optim.as_dict())
+            check_training(
+                optim.for_a_trial() if trainer.fast_dev_run else optim,
+                epochs=1 if trainer.fast_dev_run else trainer.max_epochs,
+                precision=trainer.precision or "32-true",
+                device_type=device_type(trainer.accelerator),
+                compile=options.model.compile,
+                accumulate=trainer.accumulate_grad_batches,
+            )
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -183,14 +188,6 @@ class CctCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Find what is wrong with options and data, then make the run folder."""
-        check_training(
-            self.model.optim.for_a_trial() if self.dry else self.model.optim,
-            epochs=self.trainer.max_epochs or 0,
-            precision=self.trainer.precision,
-            device_type=self.trainer.strategy.root_device.type,
-            compile=self.model.compile_net,
-            accumulate=self.trainer.accumulate_grad_batches,
-        )
         check_sharding(self.trainer, optimizer=self.model.optim.optimizer, ema_decay=self.model.ema_decay)
         check_devices(self.trainer.num_devices, self.trainer.strategy.root_device.type)
         self.datamodule.prepare(self.trainer)

@@ -122,6 +122,8 @@ FILES = {
     "class.yaml": "trainer:\n  callbacks:\n  - class_path: subprocess.Popen\n    init_args: {args: [touch, stolen]}\n",
 }
 
+NO_DATA = "--data.name cifar10 --data.root empty --data.download false"
+
 # Arguments after `cct fit`, and what the one sentence must say.
 BAD: dict[str, tuple[str, str]] = {
     "mistyped option": ("--model.pol seqpool", "Did you mean 'model.pool'"),
@@ -146,12 +148,11 @@ BAD: dict[str, tuple[str, str]] = {
     "learning rate": ("--model.optim.lr 0", "optim.lr is 0"),
     "warm-up": ("--trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
     # Before data are downloaded or decoded, whose own faults would be told first.
-    "warm-up, early": (
-        "--data.name cifar10 --data.root empty --data.download false --trainer.max_epochs 2 "
-        "--model.optim.warmup_epochs 5",
-        "warm-up",
-    ),
-    "learning rate, early": ("--data.name folder --data.root broken --model.optim.lr 0", "optim.lr is 0"),
+    "warm-up, early": (f"{NO_DATA} --trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
+    "learning rate, early": (f"{NO_DATA} --model.optim.lr 0", "optim.lr is 0"),
+    "no length, early": (f"{NO_DATA} --trainer.max_epochs null", "give --trainer.max_epochs"),
+    "precision, early": (f"{NO_DATA} --trainer.accelerator cpu --trainer.precision 16-mixed", "in place of 16-mixed"),
+    "accumulation, early": (f"{NO_DATA} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches is 0"),
     "no epochs": ("--trainer.max_epochs 0", "max_epochs"),
     "data root missing": ("--data.name mnist --data.root nowhere", "nowhere"),
     "data root empty": ("--data.name mnist --data.root empty --data.download false", "empty"),

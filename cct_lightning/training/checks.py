@@ -5,10 +5,30 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import torch
+
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import check_precision
 from cct_lightning.training.schedule import check_epochs
+
+
+def device_type(accelerator: object) -> str:
+    """Return the kind of device that the Trainer will take: `cpu`, `cuda` or `mps`.
+
+    Args:
+        accelerator: The Trainer's option, such as `auto`, `cpu` or `gpu`.
+
+    Raises:
+        InputError: A GPU is asked for and PyTorch finds none.
+    """
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None and accelerator in ("gpu", "cuda", "mps"):
+        raise InputError(
+            f"--trainer.accelerator {accelerator} is asked for and PyTorch finds no GPU here: use auto or cpu, or "
+            "install a PyTorch built for your GPU and its driver."
+        )
+    return "cpu" if found is None or accelerator == "cpu" else found.type
 
 
 def check_devices(devices: int, device_type: str) -> None:
@@ -54,13 +74,13 @@ def check_compiler(device_type: str) -> None:
 
 
 def check_training(
-    optim: Optim, *, epochs: int, precision: str | int, device_type: str, compile: bool, accumulate: int = 1
+    optim: Optim, *, epochs: int | None, precision: str | int, device_type: str, compile: bool, accumulate: int = 1
 ) -> None:
     """Check everything about a run that can be known before data or model are touched.
 
     Args:
         optim: Optimizer and schedule.
-        epochs: Epochs of the whole run.
+        epochs: Epochs of the whole run; None: nobody gave them.
         precision: One of Lightning's.
         device_type: `cpu`, `cuda` or `mps`.
         compile: Whether torch.compile is asked for.
@@ -70,6 +90,8 @@ def check_training(
     Raises:
         InputError: The first thing that is wrong.
     """
+    if epochs is None:
+        raise InputError("A run needs a length: give --trainer.max_epochs, or a recipe that has it with --config.")
     check_epochs(optim, epochs=epochs)
     if accumulate < 1:
         raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.training.checks import check_compiler, check_training
+from cct_lightning.training.checks import check_compiler, check_training, device_type
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import best_precision, check_precision, has_bf16
 
@@ -21,6 +21,7 @@ def test_a_sound_run_passes() -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
+        ({"epochs": None}, "needs a length"),
         ({"epochs": 0}, "0 epochs"),
         ({"epochs": -1}, "-1 epochs"),
         ({"epochs": 10}, "warm-up of 10"),
@@ -34,6 +35,16 @@ def test_bad_runs(options: dict[str, Any], word: str) -> None:
     with pytest.raises(InputError, match=word) as caught:
         check_training(Optim(), **{**SOUND, **options})
     assert "\n" not in str(caught.value)
+
+
+def test_the_device_that_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Machines that this is not.
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    assert [device_type(asked) for asked in ("auto", "gpu", "cpu")] == ["cuda", "cuda", "cpu"]
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    assert [device_type(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
+    with pytest.raises(InputError, match="accelerator gpu is asked for and PyTorch finds no GPU"):
+        device_type("gpu")
 
 
 def test_bf16_is_what_the_processor_says() -> None:
