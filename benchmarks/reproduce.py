@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce.py --rows cct_2_3x2 cct_7_3x1 --seeds 0 1 2       (downloads CIFAR-10)
     python benchmarks/reproduce.py --minutes 9 --state ladder.tgz                  (again and again, anywhere)
-    python benchmarks/reproduce.py --table                                         (write results/ladder.md)
+    python benchmarks/reproduce.py --table                  (write results/ladder.md; rows run elsewhere stay in it)
 
 Every run is a `cct fit` of its own below --work, which continues where it was. With --minutes the sitting ends in time:
 the run that is on saves itself in mid-epoch and stops. With --state everything that the next sitting needs is in one
@@ -28,7 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import conditions, write
+from benchmarks.report import RESULTS, conditions, write
 
 NUMBERS = ("config.yaml", "summary.json", "metrics.csv", "environment.json")
 
@@ -112,9 +112,10 @@ def main() -> None:
         print(f"{options.state}: {size / 1e6:.1f} MB")
     if options.table:
         told = conditions("torch", "pytorch-lightning")
-        print(write("ladder", "The published ladder, by the shipped recipes", NOTES, table(options.work), told))
+        rows = table(options.work, earlier(RESULTS / "ladder.json"))
+        print(write("ladder", "The published ladder, by the shipped recipes", NOTES, rows, told))
     else:
-        for found in table(options.work):
+        for found in table(options.work, {}):
             print(f"{found['model']}, {found['data']}: {found['ours, %']}")
     sys.exit(1 if failed else 0)
 
@@ -181,12 +182,21 @@ NOTES = (
 )
 
 
-def table(work: Path) -> list[dict[str, Any]]:
-    """Return the rows of the table."""
+def earlier(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a table that was written before, by their commands."""
+    return {row["command"]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+
+
+def table(work: Path, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the table; of what has not been run below `work`, those that were written before."""
     rows = []
     for name, row in ROWS.items():
         folders = [path for path in sorted(work.glob(f"{name}-[0-9]*")) if read(path).get("status") == "finished"]
         runs = [read(folder) for folder in folders]
+        command = f"`cct fit {' '.join(row.options)}`"
+        if not runs and command in before:
+            rows.append(before[command])
+            continue
         accuracy = [100 * run["test/acc"] for run in runs]
         spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
         rows.append(
@@ -199,7 +209,7 @@ def table(work: Path) -> list[dict[str, Any]]:
                 "minutes a run": round(statistics.mean(run["seconds"] for run in runs) / 60, 1) if runs else "",
                 "images/s": round(statistics.mean(run["images_per_s"] for run in runs)) if runs else "",
                 "machine": machine(folders[0]) if runs else "",
-                "command": f"`cct fit {' '.join(row.options)}`",
+                "command": command,
             }
         )
     return rows

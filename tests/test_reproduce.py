@@ -7,10 +7,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "reproduce.py"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "benchmarks" / "reproduce.py"
+
+
+def test_rows_that_were_run_elsewhere_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.reproduce import earlier, table
+
+    before = earlier(ROOT / "benchmarks" / "results" / "ladder.json")
+    assert table(tmp_path, before) == list(before.values())
+    assert {row["ours, %"] for row in table(tmp_path, earlier(tmp_path / "none.json"))} == {"not run"}
 
 
 def test_two_sittings(tmp_path: Path) -> None:
