@@ -193,12 +193,23 @@ def test_a_run_without_validation_tests_its_last_epoch(
     assert told_accuracy(out) == pytest.approx(summary["test/acc"])
 
 
-def test_run_folder_continues(tmp_path: Path) -> None:
-    first = run_cct("fit", *SHORT, "--run_dir", "run", "--test_best", "false", cwd=tmp_path)
+def test_run_folder_continues(tmp_path: Path, cct: Callable[..., tuple[int, str, str]]) -> None:
+    command = ("fit", *SHORT, "--run_dir", str(tmp_path / "run"))
+    first = run_cct(*command, "--test_best", "false", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    refused = run_cct("fit", *SHORT, "--run_dir", "run", "--resume", "never", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "holds a run already" in refused.stderr
+    code, _, err = cct(*command, "--resume", "never")
+    assert code == 2
+    assert "holds a run already" in err
+    assert "test/acc" not in json.loads((tmp_path / "run" / "summary.json").read_text())
+    # All that the same command without that option leaves to do is the test.
+    code, out, err = cct(*command)
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert re.search(r"test accuracy +([\d.]+) %", out)[1] == f"{100 * summary['test/acc']:.2f}"  # type: ignore[index]
+    assert summary["epochs"] == 2
+    code, out, err = cct(*command)
+    assert code == 0, err
+    assert "nothing is left to do" in out
 
 
 def test_public_names_have_help() -> None:

@@ -84,5 +84,5 @@ def is_finished(run_dir: Path, config: dict[str, Any]) -> bool:
     if summary.get("status") != "finished" or "train_seconds" not in summary:
         return False
     enough = (stored.get("trainer") or {}).get("max_epochs") or 0
-    tested = "test/acc" in summary or not config.get("test_best") or not stored.get("test_best", True)
+    tested = "test/acc" in summary or not config.get("test_best")
     return enough >= (config["trainer"]["max_epochs"] or 0) and tested
