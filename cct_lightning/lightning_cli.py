@@ -33,6 +33,7 @@ from cct_lightning.training.checks import check_devices, check_training, device_
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
+from cct_lightning.training.precision import check_precision
 from cct_lightning.training.seeding import StepSeed
 from cct_lightning.training.sharding import check_sharding, in_pieces
 
@@ -188,6 +189,8 @@ class CctCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Find what is wrong with options and data, then make the run folder."""
+        # Once more, of what the Trainer took: plugins and objects decide, too.
+        check_precision(self.trainer.precision, device_type=self.trainer.strategy.root_device.type)
         check_sharding(self.trainer, optimizer=self.model.optim.optimizer, ema_decay=self.model.ema_decay)
         check_devices(self.trainer.num_devices, self.trainer.strategy.root_device.type)
         self.datamodule.prepare(self.trainer)

@@ -149,7 +149,7 @@ BAD: dict[str, tuple[str, str]] = {
     "warm-up": ("--trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
     # Before data are downloaded or decoded, whose own faults would be told first.
     "warm-up, early": (f"{NO_DATA} --trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
-    "learning rate, early": (f"{NO_DATA} --model.optim.lr 0", "optim.lr is 0"),
+    "learning rate, early": ("--data.name folder --data.root broken --model.optim.lr 0", "optim.lr is 0"),
     "no length, early": (f"{NO_DATA} --trainer.max_epochs null", "give --trainer.max_epochs"),
     "precision, early": (f"{NO_DATA} --trainer.accelerator cpu --trainer.precision 16-mixed", "in place of 16-mixed"),
     "accumulation, early": (f"{NO_DATA} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches is 0"),

@@ -117,6 +117,11 @@ def test_a_grid_killed_three_times_and_interrupted_ends_as_if_undisturbed(undist
             epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/acc"]]
         assert epochs == list(range(EPOCHS)), name
 
+    again = ablate(grid, out)
+    assert again.returncode == 0
+    assert "8 finished before" in again.stdout
+    assert {name: stamp for name, stamp in finished().items() if name in kept} == kept
+
 
 SMALL = {
     "model__arch": {"value": "cct_2_3x1"},
