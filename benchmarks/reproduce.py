@@ -21,6 +21,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +214,16 @@ def table(work: Path, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
                 "minutes a run": round(statistics.mean(run["seconds"] for run in runs) / 60, 1) if runs else "",
                 "images/s": round(statistics.mean(run["images_per_s"] for run in runs)) if runs else "",
                 "machine": machine(folders[0]) if runs else "",
+                "date": written(folders[-1] / "summary.json") if runs else "",
                 "command": command,
             }
         )
     return rows
+
+
+def written(path: Path) -> str:
+    """Return the day when a file was written; a state file keeps it."""
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).date().isoformat()
 
 
 def machine(folder: Path) -> str:
