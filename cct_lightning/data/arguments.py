@@ -10,6 +10,21 @@ def at_least(least: int, name: str, value: int) -> int:
     return value
 
 
+def divided(global_batch_size: int, devices: int, accumulate: int) -> int:
+    """Return the share of a global batch that one device takes in one step.
+
+    Raises:
+        InputError: It is not a whole number.
+    """
+    parts = devices * accumulate
+    if global_batch_size % parts:
+        raise InputError(
+            f"global_batch_size {global_batch_size} cannot be divided by {devices} devices x {accumulate} accumulated "
+            f"batches. Choose a multiple of {parts}."
+        )
+    return global_batch_size // parts
+
+
 def seed32(name: str, value: int) -> int:
     """Return a seed of 32 bits, which is what NumPy takes."""
     if not 0 <= value < 2**32:

@@ -15,7 +15,7 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from cct_lightning.data.arguments import at_least, height_width, seed32
+from cct_lightning.data.arguments import at_least, divided, height_width, seed32
 from cct_lightning.data.dataset import Batch, ImageDataset, whole
 from cct_lightning.data.decode import cores
 from cct_lightning.data.loader import EpochSampler, Loader, accumulation, batches_done, share
@@ -249,13 +249,7 @@ class ImageDataModule(pl.LightningDataModule):
         """
         if self.global_batch_size is None:
             return self.batch_size
-        local, rest = divmod(self.global_batch_size, devices * accumulate)
-        if rest or local == 0:
-            raise InputError(
-                f"global_batch_size {self.global_batch_size} cannot be divided by {devices} devices x "
-                f"{accumulate} accumulated batches. Choose a multiple of {devices * accumulate}."
-            )
-        return local
+        return divided(self.global_batch_size, devices, accumulate)
 
     def train_dataloader(self) -> Loader:
         """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cct_lightning.data.arguments import divided
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import check_precision
@@ -29,6 +30,12 @@ def device_type(accelerator: object) -> str:
             "install a PyTorch built for your GPU and its driver."
         )
     return "cpu" if found is None or accelerator == "cpu" else found.type
+
+
+def devices_asked_for(devices: int | str | list[int]) -> int:
+    """Return the number of devices that the Trainer's option asks for; 1 where it is the machine that decides."""
+    text = str(devices)
+    return int(text) if text.isdecimal() else 1
 
 
 def check_devices(devices: int, device_type: str) -> None:
@@ -74,7 +81,16 @@ def check_compiler(device_type: str) -> None:
 
 
 def check_training(
-    optim: Optim, *, epochs: int | None, precision: str | int, device_type: str, compile: bool, accumulate: int = 1
+    optim: Optim,
+    *,
+    epochs: int | None,
+    precision: str | int,
+    device_type: str,
+    compile: bool,
+    accumulate: int = 1,
+    devices: int = 1,
+    num_nodes: int = 1,
+    global_batch_size: int | None = None,
 ) -> None:
     """Check everything about a run that can be known before data or model are touched.
 
@@ -84,8 +100,10 @@ def check_training(
         precision: One of Lightning's.
         device_type: `cpu`, `cuda` or `mps`.
         compile: Whether torch.compile is asked for.
-        accumulate: Batches that are accumulated before an optimizer step; that a global batch divides by devices and
-            accumulation is the data's to check.
+        accumulate: Batches that are accumulated before an optimizer step.
+        devices: Of one machine, as many as are known before the Trainer counts them.
+        num_nodes: Machines.
+        global_batch_size: Images per optimizer step; None: it follows from the others.
 
     Raises:
         InputError: The first thing that is wrong.
@@ -95,6 +113,9 @@ def check_training(
     check_epochs(optim, epochs=epochs)
     if accumulate < 1:
         raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
+    check_devices(devices, device_type)
+    if global_batch_size is not None and devices * num_nodes > 0:
+        divided(global_batch_size, devices * num_nodes, accumulate)
     check_precision(precision, device_type=device_type)
     if compile:
         check_compiler(device_type)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.training.checks import check_compiler, check_training, device_type
+from cct_lightning.training.checks import check_compiler, check_training, device_type, devices_asked_for
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import best_precision, check_precision, has_bf16
 
@@ -26,6 +26,10 @@ def test_a_sound_run_passes() -> None:
         ({"epochs": -1}, "-1 epochs"),
         ({"epochs": 10}, "warm-up of 10"),
         ({"accumulate": 0}, "accumulate_grad_batches"),
+        ({"global_batch_size": 99, "accumulate": 2}, "by 1 devices x 2 accumulated"),
+        ({"global_batch_size": 96, "num_nodes": 5}, "by 5 devices x 1 accumulated"),
+        ({"global_batch_size": 96, "devices": 5, "device_type": "cuda"}, "by 5 devices x 1 accumulated"),
+        ({"devices": 4096}, "4096 devices are asked for"),
         ({"precision": "16-mixed"}, "in place of 16-mixed"),
         ({"precision": 16}, "in place of 16-mixed"),
         ({"precision": "64-true", "device_type": "mps"}, "float64"),
@@ -45,6 +49,10 @@ def test_the_device_that_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [device_type(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(InputError, match="accelerator gpu is asked for and PyTorch finds no GPU"):
         device_type("gpu")
+
+
+def test_the_number_of_devices_that_is_known_early() -> None:
+    assert [devices_asked_for(devices) for devices in (3, "3", "auto", "-1", [0, 1])] == [3, 3, 1, 1, 1]
 
 
 def test_bf16_is_what_the_processor_says() -> None:
