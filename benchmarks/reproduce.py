@@ -14,6 +14,7 @@ a run on all images tests its last.
 import argparse
 import dataclasses
 import json
+import shlex
 import signal
 import statistics
 import subprocess
@@ -58,6 +59,8 @@ def _basic(arch: str, *more: str) -> tuple[str, ...]:
     return ("--config=cifar10_basic", f"--model.arch={arch}", _BF16, *more)
 
 
+_50_EPOCHS = _basic("cct_2_3x2", "--trainer.max_epochs=50")
+
 ROWS = {
     "vit_7_4": Row("ViT-Lite-7/4", _basic("vit_7_4"), 91.38),
     "cvt_7_4": Row("CVT-7/4", _basic("cvt_7_4"), 92.43),
@@ -74,7 +77,19 @@ ROWS = {
     ),
     # What a CPU can give in about an hour each.
     "vit_2_4_cpu": Row("ViT-Lite-2/4, 50 epochs", _basic("vit_2_4", "--trainer.max_epochs=50"), None),
-    "cct_2_3x2_cpu": Row("CCT-2/3x2, 50 epochs", _basic("cct_2_3x2", "--trainer.max_epochs=50"), None),
+    "cct_2_3x2_cpu": Row("CCT-2/3x2, 50 epochs", _50_EPOCHS, None),
+    # What may lie between a published value and ours, one by one.
+    "cct_2_3x2_cpu_f32": Row(
+        "CCT-2/3x2, 50 epochs, float32",
+        ("--config=cifar10_basic", "--model.arch=cct_2_3x2", "--trainer.precision=32-true", "--trainer.max_epochs=50"),
+        None,
+    ),
+    "cct_2_3x2_cpu_dropout": Row("CCT-2/3x2, 50 epochs, dropout", (*_50_EPOCHS, "--model.proj_drop=0.1"), None),
+    "cct_2_3x2_cpu_no_crop": Row(
+        "CCT-2/3x2, 50 epochs, no crop",
+        (*_50_EPOCHS, "--data.augment={auto: autoaugment, auto_first: true, hflip: 0.5, fill: 128}"),
+        None,
+    ),
     "mnist_cpu": Row("CCT-2/3x2", ("--config=mnist", _BF16), 99.7, "mnist"),
 }
 
@@ -198,7 +213,7 @@ def table(work: Path, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
     for name, row in ROWS.items():
         folders = [path for path in sorted(work.glob(f"{name}-[0-9]*")) if read(path).get("status") == "finished"]
         runs = [read(folder) for folder in folders]
-        command = f"`cct fit {' '.join(row.options)}`"
+        command = f"`cct fit {shlex.join(row.options)}`"
         if not runs and command in before:
             rows.append(before[command])
             continue

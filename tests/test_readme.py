@@ -161,6 +161,20 @@ def test_accuracy_is_what_was_measured() -> None:
     measured = [row for row in results("ladder")["rows"] if row["ours, %"] != "not run"]
     table = [line for line in section.splitlines() if line.startswith("| ")][1:]
     assert table == [f"| {' | '.join(str(row[key]) for key in keys)} |" for row in measured]
+    accuracy = {row["model"]: row["ours, %"].split(" (")[0] for row in measured if row["data"] == "cifar10"}
+    prose = " ".join(section.partition("\n| ")[0].split())
+    base = "CCT-2/3x2, 50 epochs"
+    for model, words in {
+        base: "as the recipe is",
+        f"{base}, dropout": "with the dropout",
+        f"{base}, no crop": "with the augmentation of its early script",
+        f"{base}, float32": "in float32",
+    }.items():
+        assert re.search(rf"{accuracy[model]} (% )?{words}", prose), model
+    (all_images,) = (row for row in measured if row["model"] == "CCT-2/3x2, all 50,000 images")
+    gap = all_images["published, %"] - float(accuracy[all_images["model"]])
+    assert f"stays {gap:.1f} points below" in prose
+    assert f"reaches {accuracy['CCT-2/3x2, Muon']} %" in prose
 
 
 def test_paths_exist() -> None:
