@@ -29,7 +29,7 @@ from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
 from cct_lightning.tracking.resume import check_same_run, is_finished, read_summary
 from cct_lightning.tracking.run_dir import check_writable, choose_run_dir, make_folder, without_home, write_atomically
 from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss
-from cct_lightning.training.checks import check_training, device_type, devices_asked_for
+from cct_lightning.training.checks import check_devices, check_training, device_type, devices_asked_for
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
@@ -194,6 +194,7 @@ class CctCLI(LightningCLI):
         """Find what is wrong with options and data, then make the run folder."""
         # Once more, of what the Trainer took: plugins and objects decide, too.
         check_precision(self.trainer.precision, device_type=self.trainer.strategy.root_device.type)
+        check_devices(self.trainer.num_devices, self.trainer.strategy.root_device.type)
         check_sharding(self.trainer, optimizer=self.model.optim.optimizer, ema_decay=self.model.ema_decay)
         self.datamodule.prepare(self.trainer)
         if self.dry or not self.trainer.is_global_zero:

@@ -14,15 +14,15 @@ def divided(global_batch_size: int, devices: int, accumulate: int) -> int:
     """Return the share of a global batch that one device takes in one step.
 
     Raises:
-        InputError: It is not a whole number.
+        InputError: It is not a whole number of images, or none.
     """
-    parts = devices * accumulate
-    if global_batch_size % parts:
+    local, rest = divmod(global_batch_size, devices * accumulate)
+    if rest or local == 0:
         raise InputError(
             f"global_batch_size {global_batch_size} cannot be divided by {devices} devices x {accumulate} accumulated "
-            f"batches. Choose a multiple of {parts}."
+            f"batches. Choose a multiple of {devices * accumulate}."
         )
-    return global_batch_size // parts
+    return local
 
 
 def seed32(name: str, value: int) -> int:
