@@ -154,6 +154,7 @@ BAD: dict[str, tuple[str, str]] = {
     "precision, early": (f"{NO_DATA} --trainer.accelerator cpu --trainer.precision 16-mixed", "in place of 16-mixed"),
     "accumulation, early": (f"{NO_DATA} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches is 0"),
     "more devices, early": (f"{NO_DATA} --trainer.accelerator cpu --trainer.devices 4096", "4096 devices are asked"),
+    "no devices, early": (f"{NO_DATA} --trainer.devices 0", "trainer.devices must be at least 1"),
     "divided batch, early": (f"{NO_DATA} --data.global_batch_size 99 --trainer.num_nodes 2", "divided by 2 devices"),
     "no epochs": ("--trainer.max_epochs 0", "max_epochs"),
     "data root missing": ("--data.name mnist --data.root nowhere", "nowhere"),

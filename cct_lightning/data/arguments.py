@@ -14,10 +14,10 @@ def divided(global_batch_size: int, devices: int, accumulate: int) -> int:
     """Return the share of a global batch that one device takes in one step.
 
     Raises:
-        InputError: It is not a whole number of images, or none.
+        InputError: It is not a whole number, or none.
     """
-    local, rest = divmod(global_batch_size, devices * accumulate)
-    if rest or local == 0:
+    local, rest = divmod(at_least(1, "global_batch_size", global_batch_size), devices * accumulate)
+    if rest:
         raise InputError(
             f"global_batch_size {global_batch_size} cannot be divided by {devices} devices x {accumulate} accumulated "
             f"batches. Choose a multiple of {devices * accumulate}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cct_lightning.data.arguments import divided
+from cct_lightning.data.arguments import at_least, divided
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import check_precision
@@ -113,8 +113,9 @@ def check_training(
     check_epochs(optim, epochs=epochs)
     if accumulate < 1:
         raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
-    check_devices(devices, device_type)
-    if global_batch_size is not None and devices * num_nodes > 0:
+    check_devices(at_least(1, "trainer.devices", devices), device_type)
+    at_least(1, "trainer.num_nodes", num_nodes)
+    if global_batch_size is not None:
         divided(global_batch_size, devices * num_nodes, accumulate)
     check_precision(precision, device_type=device_type)
     if compile:
