@@ -138,9 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    told = report.conditions("torch", "torchvision", "kornia", "numpy")
-    if args.device == "cuda":
-        told["cpu"] += f", {torch.cuda.get_device_name()}"
+    told = report.conditions("torch", "torchvision", "kornia", "numpy", device=args.device)
     images = photographs(args.batch, args.size)
     sides = {
         "cct_lightning": ours(images, args.device, False),

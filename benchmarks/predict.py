@@ -68,13 +68,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels (default 32)")
     parser.add_argument("--batch", type=int, default=256, help="images per batch (default 256)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count, after one that does not (default 3)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--name", default="predict", help="of the files under results (default predict)")
     args = parser.parse_args()
-    told = report.conditions("torch", "pillow", "numpy")
+    told = report.conditions("torch", "pillow", "numpy", device=args.device)
     device = torch.device(args.device)
-    if device.type == "cuda":
-        told["cpu"] += f", {torch.cuda.get_device_name()}"
     spent: dict[str, list[float]] = {"model alone": [], "predict": [], "reading alone": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,11 +13,17 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def conditions(*packages: str) -> dict[str, Any]:
-    """Return machine, load, date, versions of these packages, and the command line."""
+def conditions(*packages: str, device: str = "cpu") -> dict[str, Any]:
+    """Return machine, with `cuda` its GPU, load, date, versions of these packages, and the command line."""
+    gpu = {}
+    if device == "cuda":
+        import torch  # here alone: not every benchmark needs it
+
+        gpu["gpu"] = torch.cuda.get_device_name()
     return {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        **gpu,
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
@@ -27,7 +33,7 @@ def conditions(*packages: str) -> dict[str, Any]:
 
 
 def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> str:
-    """Write results/NAME.md and results/NAME.json.
+    """Write results/NAME.md and results/NAME.json, of a GPU NAME_gpu: those of the CPU stay.
 
     Args:
         name: Of the files.
@@ -40,6 +46,8 @@ def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: d
         The Markdown text.
     """
     versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
+    machine = ", ".join(told[what] for what in ("gpu", "cpu") if what in told)
+    name += "_gpu" if "gpu" in told else ""
     columns = list(rows[0])
     lines = [
         f"# {title}",
@@ -51,7 +59,7 @@ def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: d
         *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
         "",
         f"Command: `{told['command']}`  ",
-        f"Machine: {told['cpu']}, {told['cores']} cores, load {told['load_before']} before the run  ",
+        f"Machine: {machine}, {told['cores']} cores, load {told['load_before']} before the run  ",
         f"Date: {told['date']}  ",
         f"Versions: Python {told['python']}, {versions}",
         "",

@@ -106,3 +106,16 @@ def test_on_a_gpu() -> None:
         pytest.skip("no GPU")
     result = benchmark(arch="cct_2_3x2", batch_size=64, peer="vit-pytorch", repeats=3, device="cuda")
     assert all(0 < row["utilization"] < 1 and row["peak_memory_mib"] > 4 for row in result["models"])
+
+
+def test_results_of_a_gpu_lie_beside_those_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    from benchmarks import report
+
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    told = report.conditions("torch")
+    for where in (told, {**told, "gpu": "A GPU"}):
+        report.write("speed", "Speed", "Notes.", [{"what": "step", "times": 2}], where)
+    assert {path.name for path in tmp_path.iterdir()} == {f"speed{n}.{e}" for n in ("", "_gpu") for e in ("md", "json")}
+    assert f"Machine: A GPU, {told['cpu']}," in (tmp_path / "speed_gpu.md").read_text()
+    assert f"Machine: {told['cpu']}," in (tmp_path / "speed.md").read_text()
