@@ -209,8 +209,8 @@ class Augment(nn.Module):
         degrees = (2 * draws[:, 0] - 1) * policy.affine_degrees
         low, high = policy.affine_scale
         zoom = low + (high - low) * draws[:, 1]
-        side = torch.tensor((w, h), dtype=torch.float32, device=images.device)
-        shift = (2 * draws[:, 2:4] - 1) * policy.affine_translate * side
+        across, down = ((2 * draws[:, 2:4] - 1) * policy.affine_translate).unbind(1)
+        shift = torch.stack((across * w, down * h), 1)
         matrix = geometric.affine_matrix(degrees, zoom, shift, (h, w))
         cubic = draws[:, 4] < (1.0 if policy.interpolation == "bicubic" else 0.5)
         return geometric.transform(images, matrix, cubic, self.fill, policy.interpolation)

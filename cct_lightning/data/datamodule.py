@@ -287,7 +287,7 @@ class ImageDataModule(pl.LightningDataModule):
             Normalized float images; labels (B,), or (B, K) where they are mixed; indices.
         """
         trainer = self.trainer
-        transform = self.transform.to(batch.image.device)
+        transform = self.transform.on(batch.image.device)
         if trainer is None or not trainer.training:
             batch = transform.eval_batch(batch)
         else:

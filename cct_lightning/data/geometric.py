@@ -178,6 +178,7 @@ def affine_matrix(degrees: Tensor, zoom: Tensor, shift: Tensor, size: tuple[int,
     angle, zoom = degrees.double() * (math.pi / 180), zoom.double()
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     # The output's point that shows the input's center, which is as well the center of the rotation.
-    x, y = (shift.double() + torch.tensor((w / 2, h / 2), dtype=torch.float64, device=shift.device)).unbind(1)
+    x, y = shift.double().unbind(1)
+    x, y = x + w / 2, y + h / 2
     rows = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
     return torch.stack(rows, 1).view(-1, 2, 3)

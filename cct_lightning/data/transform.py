@@ -45,6 +45,10 @@ class BatchTransform(nn.Module):
         self.mixing = None if mixing is None else Mixing(mixing, num_classes=num_classes, seed=seed)
         self.size, self.margin = size, margin
 
+    def on(self, device: torch.device) -> "BatchTransform":
+        """Return itself on a device, moved only if it is on another: its tables are copied, and a GPU is waited for."""
+        return self if self.augment.output.device == device else self.to(device)
+
     @torch.no_grad()
     def train_batch(self, batch: Batch, *, epoch: int, step: int) -> Batch:
         """Augment, normalize and mix.

@@ -112,6 +112,8 @@ class RunRecord(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count the images of all devices."""
+        if trainer.is_last_batch and pl_module.device.type != "cpu":
+            torch.accelerator.synchronize(pl_module.device)  # or the clock stops while a GPU still has steps to do
         self.epoch_ended = time.perf_counter()
         images = len(batch.image) * trainer.world_size
         self.epoch_images, self.images = self.epoch_images + images, self.images + images

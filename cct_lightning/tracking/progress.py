@@ -1,6 +1,7 @@
 """What a run shows: a bar in a terminal, one line an epoch in a log file, and none of the libraries' chatter."""
 
 import logging
+import math
 import os
 import sys
 import time
@@ -45,13 +46,25 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=pattern)
 
 
+_SECONDS_SHOWN = 0.2  # of the metrics beside the bar: to read one, a GPU must finish its step
+
+
 class Progress(RichProgressBar):
     """Lightning's bar, without the version number and without the metrics that would wrap the line."""
 
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+        self._shown: dict[str, Any] = {}
+        self._read_at = -math.inf
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        return {key: value for key, value in metrics.items() if key != "v_num"}
+        """Return what stands beside the bar, at most some tenths of a second old."""
+        now = time.monotonic()
+        if now - self._read_at >= _SECONDS_SHOWN:
+            self._read_at = now
+            metrics = super().get_metrics(trainer, pl_module)
+            self._shown = {key: value for key, value in metrics.items() if key != "v_num"}
+        return self._shown
 
 
 class EpochLines(Callback):
@@ -82,4 +95,4 @@ def progress() -> Callback:
     """Return the bar for a terminal, or the lines for a file or a notebook's cell."""
     # `!cct fit` in a notebook gets something like a terminal, which shows a moving bar as its control characters.
     terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
-    return Progress(leave=False) if terminal else EpochLines()
+    return Progress() if terminal else EpochLines()

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import Unpack
 
@@ -27,6 +27,7 @@ from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import Parts, create_model
 from cct_lightning.training.ema import EMA
 from cct_lightning.training.finetune import FineTune, FreezeBackbone
+from cct_lightning.training.mean_loss import MeanLoss
 from cct_lightning.training.optim import Optim, build_optimizer
 from cct_lightning.training.schedule import build_schedule, options_of, renew
 from cct_lightning.training.sharding import in_pieces, remember_shapes
@@ -114,7 +115,7 @@ class Classifier(pl.LightningModule):
             logger=False,
         )
         self._options: list[dict[str, Any]] = []  # of the optimizer's groups
-        self.train_loss = MeanMetric()
+        self.train_loss = MeanLoss()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
         top5 = min(5, num_classes)
         for stage in ("val", "test"):
@@ -123,7 +124,7 @@ class Classifier(pl.LightningModule):
                 f"{stage}/acc5": MulticlassAccuracy(num_classes, average="micro", top_k=top5),
             }
             setattr(self, f"{stage}_metrics", MetricCollection(metrics, compute_groups=False))
-            setattr(self, f"{stage}_loss", MeanMetric())
+            setattr(self, f"{stage}_loss", MeanLoss())
 
     @classmethod
     def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":
@@ -176,10 +177,9 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         logits = self(batch.image).float()
-        losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
         mean, metrics = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_metrics")
         # Every image weighs the same, however uneven the batches and ranks are.
-        mean.update(losses)
+        mean.update(nn.functional.cross_entropy(logits, batch.label), weight=len(logits))
         metrics.update(logits, batch.label)
         self.log(f"{stage}/loss", mean)
         for name, metric in metrics.items():
@@ -247,12 +247,12 @@ class Classifier(pl.LightningModule):
         if self._trainer is None or not in_pieces(self.trainer):
             self.check_fits(checkpoint)  # pieces have been loaded already
         kept = checkpoint.get("train_loss")
-        if kept is None or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+        if not kept or not kept["weight"] or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
             return
-        # The first device continues with the sum of all. Written as two terms so that no digit is lost.
+        # The first device continues with the sum of all, the others with nothing; in two terms that lose no digit.
         total, weight = (kept["total"], kept["weight"]) if self.trainer.is_global_zero else (0.0, 0.0)
-        if kept["weight"] > 1:
-            self.train_loss.update(torch.tensor([total, 0.0]), weight=torch.tensor([1.0, max(0.0, weight - 1.0)]))
+        self.train_loss.update(total, weight=1)
+        self.train_loss.update(0.0, weight=weight - 1)
 
     def check_continues(self, checkpoint: dict[str, Any]) -> None:
         """Say in one sentence when training cannot continue from a checkpoint, though its weights would fit.

@@ -1,4 +1,4 @@
-"""The lines of a batch job's log."""
+"""The lines of a batch job's log, and what stands beside the bar of a terminal."""
 
 import time
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, LambdaCallback
+from pytorch_lightning.callbacks import Callback, LambdaCallback, RichProgressBar
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from cct_lightning.tracking.progress import EpochLines
+from cct_lightning.tracking import progress
+from cct_lightning.tracking.progress import EpochLines, Progress
 
 
 def test_time_left_of_a_run_that_goes_on_in_mid_epoch(
@@ -40,3 +41,18 @@ def test_time_left_of_a_run_that_goes_on_in_mid_epoch(
     rest.fit(BoringModel(), ckpt_path=tmp_path / "half.ckpt")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert lines == ["epoch 2/3  left 0:00:40", "epoch 3/3  left 0:00:00"]
+
+
+def test_metrics_beside_the_bar_are_not_read_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def read(self: RichProgressBar, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        reads.append(1)
+        return {"v_num": 1, "train/loss_step": len(reads)}
+
+    monkeypatch.setattr(RichProgressBar, "get_metrics", read)
+    bar, trainer, model = Progress(), pl.Trainer(accelerator="cpu", logger=False), BoringModel()
+    monkeypatch.setattr(progress, "_SECONDS_SHOWN", 3600)
+    assert [bar.get_metrics(trainer, model) for _ in range(3)] == [{"train/loss_step": 1}] * 3
+    monkeypatch.setattr(progress, "_SECONDS_SHOWN", 0)
+    assert bar.get_metrics(trainer, model) == {"train/loss_step": 2}

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from cct_lightning.errors import InputError
+from cct_lightning.training.mean_loss import MeanLoss
 from cct_lightning.training.module import Classifier
 
 
@@ -27,19 +28,33 @@ def test_weights_of_another_model_are_named() -> None:
     classifier().check_fits({"state_dict": classifier().state_dict(), "hyper_parameters": {}})
 
 
-def test_the_mean_loss_of_an_epoch_continues_to_the_last_digit() -> None:
+def test_the_mean_loss_of_an_epoch_continues_to_the_last_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = torch.rand(30, generator=torch.Generator().manual_seed(0))
-    whole, first, second = classifier(), classifier(), classifier()
+    whole, first, second, other = (classifier() for _ in range(4))
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.state.fn = TrainerFn.FITTING
     for loss in losses:
         whole.train_loss.update(loss, weight=7)
     for loss in losses[:13]:
         first.train_loss.update(loss, weight=7)
-    first.trainer = second.trainer = trainer
+    first.trainer = second.trainer = other.trainer = trainer
     checkpoint: dict[str, Any] = {"state_dict": first.state_dict()}
     first.on_save_checkpoint(checkpoint)
     second.on_load_checkpoint(checkpoint)
     for loss in losses[13:]:
         second.train_loss.update(loss, weight=7)
     assert torch.equal(second.train_loss.compute(), whole.train_loss.compute())
+    # On any other device than the first nothing is counted twice.
+    monkeypatch.setattr(pl.Trainer, "is_global_zero", False)
+    other.on_load_checkpoint(checkpoint)
+    assert (float(other.train_loss.mean_value), float(other.train_loss.weight)) == (0, 0)
+
+
+def test_the_mean_loss_waits_for_no_device() -> None:
+    mean = MeanLoss().to("meta")  # where nothing has a value, asking for one is an error
+    mean.update(torch.empty((), device="meta"), weight=8)
+    mean.update(torch.empty((), device="meta"), weight=8)
+    mean = MeanLoss()
+    mean.update(torch.tensor(2.0), weight=3)
+    mean.update(torch.tensor(6.0, dtype=torch.bfloat16), weight=1)
+    assert mean.compute() == 3
