@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Callback, Trainer
@@ -109,6 +110,9 @@ class CctCLI(LightningCLI):
                 global_batch_size=options.data.global_batch_size,
             )
         super().instantiate_classes()
+        if self.trainer.strategy.root_device.type == "cuda":
+            # TF32 where a run is in float32, as PyTorch has it for convolutions anyway, and timm's training for all.
+            torch.set_float32_matmul_precision("high")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer with the run folder, the loggers and the checkpoints."""

@@ -56,6 +56,11 @@ def test_accuracy(digits_run: Finished) -> None:
     assert "sync later with `wandb sync" in digits_run.output
 
 
+def test_deterministic_kernels_are_enough(tmp_path: Path) -> None:
+    done = run_cct("fit", *SHORT, "--trainer.deterministic", "true", "--trainer.fast_dev_run", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_run_folder(digits_run: Finished) -> None:
     names = {path.name for path in digits_run.folder.iterdir()}
     assert {

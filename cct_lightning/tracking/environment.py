@@ -48,6 +48,7 @@ def environment() -> dict[str, object]:
         "platform": platform.platform(),
         **{name.replace("-", "_"): _version(name) for name in PACKAGES},
         "cuda": torch.version.cuda,
+        "float32_matmul": torch.get_float32_matmul_precision(),
         "cpu": _processor(),
         "cpu_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
