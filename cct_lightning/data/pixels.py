@@ -10,6 +10,8 @@ from torch import Tensor
 
 def select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """`torch.where(condition, yes, no)` for uint8; the three broadcast."""
+    if no.device.type != "cpu":
+        return torch.where(condition, yes, no)  # one kernel, not five
     mask = condition.to(torch.uint8).neg()  # 255 where true, 0 elsewhere
     return no ^ ((yes ^ no) & mask)
 
