@@ -90,6 +90,14 @@ def test_two_processes_stop_and_continue(both: Path, tmp_path: Path) -> None:
     assert_same_run(both / "two", tmp_path / "parts")
 
 
+def somebody_of(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(("how", "said"), [("raise", "the witness fails as it was told to"), ("kill", "has ended")])
 def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> None:
     began = time.monotonic()
@@ -99,9 +107,10 @@ def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> 
     text = (tmp_path / "log.txt").read_text()
     assert code != 0, text
     assert said in text
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)  # nobody is left behind
-    assert time.monotonic() - began < 100
+    # Nobody is left behind; it takes the system a moment to bury the dead.
+    while somebody_of(process.pid):
+        assert time.monotonic() - began < 100
+        time.sleep(0.1)
 
 
 def torchrun(folder: Path, *options: str, words: list[str]) -> "subprocess.Popen[bytes]":
