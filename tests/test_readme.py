@@ -175,6 +175,7 @@ def test_accuracy_is_what_was_measured() -> None:
     gap = all_images["published, %"] - float(accuracy[all_images["model"]])
     assert f"stays {gap:.1f} points below" in prose
     assert f"reaches {accuracy['CCT-2/3x2, Muon']} %" in prose
+    assert f"({accuracy['CCT-2/3x2, no crop']} after all 200 epochs)" in prose
 
 
 def test_paths_exist() -> None:
