@@ -60,7 +60,7 @@ def fit(arch: str, batch: int, steps: int, root: Path, augment: str, device: str
         words = f"--data.name folder --data.batch_size {batch} --data.augment {augment} --model.arch {arch}".split()
         words += f"--trainer.max_epochs 2 --trainer.limit_train_batches {steps} --trainer.limit_val_batches 1".split()
         words += f"--model.optim.warmup_epochs 0 --test_best false --data.root {root} --run_dir {folder}/run".split()
-        words += ["--trainer.accelerator", {"cuda": "gpu"}.get(device, device)]
+        words += ["--trainer.accelerator", device]
         words += ["--trainer.precision=bf16-mixed", "--model.compile=true"] if device == "cuda" else []
         subprocess.run([sys.executable, "-m", "cct_lightning", "fit", *words], check=True, stdout=subprocess.DEVNULL)
         with (Path(folder) / "run" / "metrics.csv").open(newline="") as file:

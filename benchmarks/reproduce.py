@@ -197,7 +197,7 @@ NOTES = (
     "Test accuracy of the epoch that was best on held-out training images (10 %), or, where all images are trained on, "
     "of the last; tested once; mean ± standard deviation over n seeds. Published: Hassani et al., arXiv 2104.05704, "
     "which trains on all images and gives the best of four runs (its repository's issue 3). What is not run is said to "
-    "be, nothing is estimated."
+    "be, nothing is estimated. Minutes and images/s are those of the clock: tests ran beside some runs, or paused them."
 )
 
 
