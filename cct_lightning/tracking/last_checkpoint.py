@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerStatus
+from torch import distributed
 
 from cct_lightning.tracking.checkpoint_file import LAST
 from cct_lightning.tracking.interrupts import Interrupts, Stopped
@@ -34,10 +36,13 @@ class LastCheckpoint(Checkpoint):
         self.interrupts = Interrupts()
         self._between_batches = False
         self._saved_at, self._saved_step = 0.0, -1
+        self._talk: Any = None  # a process group, where there are several processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals."""
         self.interrupts.listen()
+        # Over the CPU: over NCCL, every talk would wait for the steps that the GPUs have not done yet.
+        self._talk = distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_start(
@@ -63,10 +68,12 @@ class LastCheckpoint(Checkpoint):
     def _decide(self, trainer: pl.Trainer, steps: int) -> tuple[int, bool]:
         # The signal to obey, and whether it is time to save. Rank 0 decides, or ranks would wait for each other.
         number, due = self.interrupts.received, time.monotonic() - self._saved_at >= self.every_seconds
-        if trainer.world_size > 1:
+        if self._talk is not None:
             if steps % _STEPS_BETWEEN_TALKS:
                 return 0, False
-            number, due = trainer.strategy.broadcast((number, due))
+            said = torch.tensor([number, due])
+            distributed.broadcast(said, src=0, group=self._talk)
+            number, due = int(said[0]), bool(said[1])
         return number, due or steps == 0
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
