@@ -164,18 +164,15 @@ def test_accuracy_is_what_was_measured() -> None:
     accuracy = {row["model"]: row["ours, %"].split(" (")[0] for row in measured if row["data"] == "cifar10"}
     prose = " ".join(section.partition("\n| ")[0].split())
     base = "CCT-2/3x2, 50 epochs"
-    for model, words in {
-        base: "as the recipe is",
-        f"{base}, dropout": "with the dropout",
-        f"{base}, no crop": "with the augmentation of its early script",
-        f"{base}, float32": "in float32",
-    }.items():
-        assert re.search(rf"{accuracy[model]} (% )?{words}", prose), model
+    theirs = {row["crop"]: row["test, %"] for row in results("reference_script")["rows"] if row["epochs"] == 50}
+    assert f"reaches {theirs['yes']} %, and `cct fit` {accuracy[base]} % as the recipe is" in prose
+    assert f"without the random crop, which the script did not have at first, {theirs['no']} and" in prose
+    assert f"and {accuracy[f'{base}, no crop']} ({accuracy['CCT-2/3x2, no crop']} after all 200 epochs)" in prose
+    assert f"{accuracy[f'{base}, dropout']} and {accuracy[f'{base}, float32']} after 50 epochs" in prose
     (all_images,) = (row for row in measured if row["model"] == "CCT-2/3x2, all 50,000 images")
     gap = all_images["published, %"] - float(accuracy[all_images["model"]])
     assert f"stays {gap:.1f} points below" in prose
     assert f"reaches {accuracy['CCT-2/3x2, Muon']} %" in prose
-    assert f"({accuracy['CCT-2/3x2, no crop']} after all 200 epochs)" in prose
 
 
 def test_paths_exist() -> None:
