@@ -142,7 +142,8 @@ def train(reference: Path, *, root: str, epochs: int, crop: bool, precision: str
 NOTES = (
     "Model, augmentation, loss, schedule and training loop are the reference's (github.com/SHI-Labs/"
     "Compact-Transformers), with its defaults; the images, of which 10 % are held out, are those of `cct fit`. "
-    "The epoch that is best on the held-out images is tested once. bf16-mixed: the reference's model under autocast."
+    "The epoch that is best on the held-out images is tested once. bf16-mixed: the reference's model under autocast. "
+    "The rows of 2026-11-30: main.py of its commit 1c39b7c, src/utils/transformers.py of 82070a9."
 )
 
 
