@@ -5,7 +5,7 @@
 
 So a difference in accuracy is one between two implementations, not between two sets of images: the same 10 % of the
 training images is held out as by `cct fit`, the best epoch is chosen on it, and tested once. With --crop the
-augmentation is that of the script as it is now, without that of its first months. What `cct fit` reaches is in
+augmentation is that of the script as it is now; without, as it was in its first months. What `cct fit` reaches is in
 results/ladder.md.
 """
 
@@ -68,6 +68,10 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="bf16-mixed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if not (options.reference / "src" / "cct.py").is_file():
+        parser.error(f"{options.reference} is no clone of the reference implementation: it has no src/cct.py")
+    if not (Path(options.root) / "test").is_dir():
+        parser.error(f"{options.root} has no folder test/CLASS/*.png")
     told = conditions("torch", "torchvision", "pillow")
     row = train(**vars(options))
     print(record({**row, "command": f"`{told['command']}`", "date": told["date"][:10]}, told))
