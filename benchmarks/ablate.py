@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import conditions, write
-from cct_lightning.experiments.engine import cores, divide
-from cct_lightning.experiments.grid import expand, find_grid, override, read_grid
+from cct_lightning.ablation.engine import cores, divide
+from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 
 CCT = [sys.executable, "-m", "cct_lightning"]
 

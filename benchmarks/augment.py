@@ -25,8 +25,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
-from cct_lightning.data.augment import Augment
-from cct_lightning.data.policies import POLICIES
+from cct_lightning.data.augment.augment import Augment
+from cct_lightning.data.augment.policies import POLICIES
 from cct_lightning.training.memory import keep_freed_memory
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -25,7 +25,8 @@ from benchmarks.report import conditions, write
 from cct_lightning.models.encoder import Attention, Block
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
-from cct_lightning.training.optim import Optim, build_optimizer, muon_names
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.optimizers import build_optimizer, muon_names
 
 functional = nn.functional
 

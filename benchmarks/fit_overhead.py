@@ -26,7 +26,8 @@ def bare(arch: str, batch: int, steps: int, device: str) -> float:
     """Return images per second of forward, backward and optimizer step on one batch that stays in memory."""
     from cct_lightning.training.memory import keep_freed_memory
     from cct_lightning.training.module import Classifier
-    from cct_lightning.training.optim import Optim, build_optimizer
+    from cct_lightning.training.optim import Optim
+    from cct_lightning.training.optim.optimizers import build_optimizer
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -24,9 +24,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
-from cct_lightning.image_files import read_batches
+from cct_lightning.commands.predict import Predictor, find_images, predict
+from cct_lightning.data.storage.image_files import read_batches
 from cct_lightning.models.factory import create_model
-from cct_lightning.predict import Predictor, find_images, predict
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 

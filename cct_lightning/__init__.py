@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cct_lightning.data.augment import Augment
+    from cct_lightning.data.augment.augment import Augment
+    from cct_lightning.data.batch import Batch
     from cct_lightning.data.datamodule import ImageDataModule
-    from cct_lightning.data.dataset import Batch
     from cct_lightning.errors import InputError
     from cct_lightning.models.arch import parse_arch
     from cct_lightning.models.compact import CompactTransformer
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 # Public name -> module. Imported at first use, so that `import cct_lightning` and `cct --help` need no torch.
 _MODULES = {
-    "Augment": "data.augment",
-    "Batch": "data.dataset",
+    "Augment": "data.augment.augment",
+    "Batch": "data.batch",
     "Classifier": "training.module",
     "CompactTransformer": "models.compact",
     "ImageDataModule": "data.datamodule",
     "InputError": "errors",
-    "Optim": "training.optim",
+    "Optim": "training.optim.optimizers",
     "create_model": "models.factory",
     "parse_arch": "models.arch",
 }
-_PACKAGES = ("analysis", "data", "experiments", "models", "tracking", "training")
+_PACKAGES = ("ablation", "analysis", "comparison", "data", "models", "runs", "tracking", "training")
 
 __all__ = [
     "Augment",

@@ -2,7 +2,7 @@
 
 import sys
 
-from cct_lightning.cli import main
+from cct_lightning.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The one exception for input that a user can mend; the command line prints it without a traceback and exits with 2."""
+"""What the command line prints as one sentence, without a traceback: bad input (exit code 2), failed training (1)."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Bad input. The message is one sentence that says what is wrong and what to do."""
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on. The message is one sentence; the command line prints it without a traceback."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

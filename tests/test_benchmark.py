@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from cct_lightning.benchmark import benchmark
-from cct_lightning.benchmark_case import Case, build, count_flops
-from cct_lightning.benchmark_process import Model
+from cct_lightning.commands.benchmark import benchmark
+from cct_lightning.commands.benchmark_case import Case, build, count_flops
+from cct_lightning.commands.benchmark_process import Model
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import budget, parse_arch
 
@@ -47,7 +47,7 @@ def test_the_peers_have_our_numbers() -> None:
 
 
 def test_both_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cct_lightning.benchmark._BLOCK", 0.05)
+    monkeypatch.setattr("cct_lightning.commands.benchmark._BLOCK", 0.05)
     file = tmp_path / "speed.json"
     result = benchmark(
         arch="cct_2_3x2", batch_size=2, precision="32-true", peer="vit-pytorch", repeats=3, device="cpu", json=str(file)

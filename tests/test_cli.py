@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cct_lightning.cli import COMMANDS, expand_configs, layers, recipes
+from cct_lightning.commands.main import COMMANDS, expand_configs, layers, recipes
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED
 
@@ -17,7 +17,7 @@ Cct = Callable[..., tuple[int, str, str]]
 
 LIGHT = """
 import sys
-from cct_lightning.cli import main
+from cct_lightning.commands.main import main
 sys.argv = ["cct", *sys.argv[1:]]
 code = main()
 heavy = [m for m in ("torch", "pytorch_lightning", "wandb", "numpy", "pandas") if m in sys.modules]

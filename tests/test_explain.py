@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from cct_lightning.commands.explain import explain
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
-from cct_lightning.explain import explain
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
 

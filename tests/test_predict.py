@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
+from cct_lightning.commands.predict import COLUMNS, predict
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.predict import COLUMNS, predict
 
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 

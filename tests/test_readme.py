@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from running import run_cct
 
-from cct_lightning.cli import COMMANDS
+from cct_lightning.commands.main import COMMANDS
 from cct_lightning.models.arch import budget, parse_arch
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ def at_least(least: int, name: str, value: int) -> int:
     return value
 
 
-def divided(global_batch_size: int, devices: int, accumulate: int) -> int:
+def per_device_batch_size(global_batch_size: int, devices: int, accumulate: int) -> int:
     """Return the share of a global batch that one device takes in one step.
 
     Raises:

@@ -15,17 +15,17 @@ from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from cct_lightning.data.arguments import at_least, divided, height_width, seed32
-from cct_lightning.data.dataset import Batch, ImageDataset, whole
-from cct_lightning.data.decode import cores
-from cct_lightning.data.loader import EpochSampler, Loader, accumulation, batches_done, share
-from cct_lightning.data.mixing import MixingPolicy
-from cct_lightning.data.policies import AugmentPolicy, find_policy
-from cct_lightning.data.sources import source_named
+from cct_lightning.data.arguments import at_least, height_width, per_device_batch_size, seed32
+from cct_lightning.data.augment.mixup import MixingPolicy
+from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
+from cct_lightning.data.augment.transform import BatchTransform
+from cct_lightning.data.batch import Batch, ImageDataset, whole
+from cct_lightning.data.datasets.sources import source_named
+from cct_lightning.data.sampler import EpochSampler, Loader, accumulation, batches_done, sampler_kwargs
 from cct_lightning.data.split import Subsets, split_up
-from cct_lightning.data.store import Request, Stored, held_size, open_stored
-from cct_lightning.data.transform import BatchTransform
+from cct_lightning.data.storage.store import Request, StoredImages, held_size, open_stored
 from cct_lightning.errors import InputError
+from cct_lightning.system.machine import cores
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -128,7 +128,7 @@ class ImageDataModule(pl.LightningDataModule):
         return f"ImageDataModule({self.name}, {size}, batch_size={self.batch_size}, augment: {self.policy})"
 
     @cached_property
-    def stored(self) -> Stored:
+    def stored(self) -> StoredImages:
         """The whole data set, every split; the first use downloads, decodes and caches it."""
         return open_stored(self.request)
 
@@ -210,7 +210,7 @@ class ImageDataModule(pl.LightningDataModule):
                 raise InputError(
                     f"data.{name} needs one positive number for each of {self.in_chans} channels; got {list(values)}."
                 )
-        devices = share(trainer)["num_replicas"]
+        devices = sampler_kwargs(trainer)["num_replicas"]
         step = self.local_batch_size(devices, accumulation(trainer)) * devices
         if step > sizes["train"]:
             raise InputError(
@@ -249,14 +249,14 @@ class ImageDataModule(pl.LightningDataModule):
         """
         if self.global_batch_size is None:
             return self.batch_size
-        return divided(self.global_batch_size, devices, accumulate)
+        return per_device_batch_size(self.global_batch_size, devices, accumulate)
 
     def train_dataloader(self) -> Loader:
         """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped."""
         dataset = self.stored.dataset(self.index["train"])
         sampler = EpochSampler(
             dataset,
-            **share(self.trainer),
+            **sampler_kwargs(self.trainer),
             seed=self.seed,
             batch_size=self._batch_size,
             batches_done=partial(batches_done, self.trainer),
@@ -313,12 +313,14 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def _batch_size(self) -> int:
-        return self.local_batch_size(share(self.trainer)["num_replicas"], accumulation(self.trainer))
+        return self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
 
     def _evaluation(self, split: str) -> Loader:
         # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
         dataset = self.stored.dataset(self.index[split])
-        return self._loader(dataset, UnrepeatedDistributedSampler(dataset, shuffle=False, **share(self.trainer)))
+        return self._loader(
+            dataset, UnrepeatedDistributedSampler(dataset, shuffle=False, **sampler_kwargs(self.trainer))
+        )
 
     def _loader(self, dataset: ImageDataset, sampler: DistributedSampler, *, drop_last: bool = False) -> Loader:
         return Loader(

@@ -20,6 +20,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import BASELINES
+from cct_lightning.system.importing import import_class
 
 
 def _conv(in_chans: int, out_chans: int) -> nn.Conv2d:
@@ -164,13 +165,7 @@ def import_backbone(path: str, *, img_size: tuple[int, int], in_chans: int, num_
     Raises:
         InputError: It cannot be imported, is no `torch.nn.Module`, or its constructor does not take these keywords.
     """
-    module, _, attribute = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"Cannot import the model {path!r} ({error}): check the path and PYTHONPATH.") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise InputError(f"The model {path!r} is not a subclass of torch.nn.Module.")
+    found = import_class(path, "model", nn.Module)
     try:
         return found(img_size=img_size, in_chans=in_chans, num_classes=num_classes)
     except TypeError as error:

@@ -5,7 +5,6 @@ Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformer
 Letters: B batch, C channels, (H, W) image, N tokens, D embedding dimension, K classes.
 """
 
-import importlib
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from cct_lightning.models.encoder import Encoder
 from cct_lightning.models.pooling import POOLINGS, Pooling
 from cct_lightning.models.position import POSITIONS, PositionEmbedding
 from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
+from cct_lightning.system.importing import import_class
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -34,19 +34,12 @@ def find_part(option: str, name: str, table: dict[str, type[Part]], base: type[P
     """
     if name in table:
         return table[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if "." not in name:
         raise InputError(
             f"Unknown {option} {name!r}: choose {', '.join(table)}, or the import path of a class of yours."
             f"{nearest(name, table)}"
         )
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"Cannot import {option} {name!r} ({error}): check the path and PYTHONPATH.") from error
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(f"{option} {name!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
-    return found
+    return import_class(name, option, base)
 
 
 class CompactTransformer(nn.Module):

@@ -12,9 +12,8 @@ from typing_extensions import Unpack
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import BASELINES, Arch, parse_arch
 from cct_lightning.models.baselines import create_baseline, import_backbone
-from cct_lightning.models.checkpoint import Stored, read_checkpoint
 from cct_lightning.models.compact import CompactTransformer
-from cct_lightning.models.pretrained import (
+from cct_lightning.models.weights.pretrained import (
     find_weights,
     infer_arch,
     is_sine,
@@ -22,6 +21,7 @@ from cct_lightning.models.pretrained import (
     stored_channels,
     stored_classes,
 )
+from cct_lightning.models.weights.reader import StoredWeights, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def create_model(
 
 def _create(
     name: str,
-    stored: Stored | None,
+    stored: StoredWeights | None,
     img_size: int | tuple[int, int] | None,
     in_chans: int | None,
     num_classes: int | None,
@@ -187,7 +187,7 @@ def _refuse_parts(name: str, parts: Parts) -> None:
         )
 
 
-def _with_stored_position(arch: Arch, stored: Stored | None) -> Arch:
+def _with_stored_position(arch: Arch, stored: StoredWeights | None) -> Arch:
     """Let the embedding that stands in a checkpoint decide: many published `_sine` models were trained learnable."""
     embedding = stored.state.get("position.embedding") if stored else None
     if embedding is None or arch.position != "sine" or embedding.ndim != 3 or is_sine(embedding):
@@ -200,7 +200,7 @@ def _with_stored_position(arch: Arch, stored: Stored | None) -> Arch:
 
 def load_model(
     path: Path, *, arch: str | None = None, img_size: tuple[int, int] | None = None
-) -> tuple[nn.Module, Stored]:
+) -> tuple[nn.Module, StoredWeights]:
     """Build the model that a checkpoint holds, with its weights, in evaluation mode.
 
     Args:
@@ -218,7 +218,9 @@ def load_model(
     return model_of(stored, arch, img_size)[1].eval(), stored
 
 
-def model_of(stored: Stored, arch: str | None = None, img_size: tuple[int, int] | None = None) -> tuple[str, nn.Module]:
+def model_of(
+    stored: StoredWeights, arch: str | None = None, img_size: tuple[int, int] | None = None
+) -> tuple[str, nn.Module]:
     """Build the model that weights belong to; see `load_model`.
 
     Args:

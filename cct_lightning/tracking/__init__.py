@@ -1,1 +1,1 @@
-"""Tracking: the run folder, the environment, Weights & Biases and the CSV of metrics."""
+"""Weights & Biases, and what the terminal shows."""

@@ -28,11 +28,11 @@ from cct_lightning.analysis.overlay import blend, over_uniform, pixels
 from cct_lightning.analysis.position import plot_position_similarity, position_similarity
 from cct_lightning.analysis.saliency import smooth_grad
 from cct_lightning.analysis.seqpool import pool_weights
-from cct_lightning.data.dataset import Batch
+from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
-from cct_lightning.tracking.predictions import Listener, gathered, to_pixels
+from cct_lightning.runs.predictions import Listener, gathered, to_pixels
 from cct_lightning.tracking.shield import ShieldedWandbLogger
-from cct_lightning.training.sharding import in_pieces
+from cct_lightning.training.sharding import is_sharded
 
 _MISTAKES = 32  # rows of the table of misclassified images
 _CHART = 100  # classes up to which W&B draws the confusion matrix itself
@@ -60,13 +60,13 @@ class WandbMedia(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to listen in the epochs that are logged."""
         epoch = trainer.current_epoch + 1
-        wanted = not (trainer.sanity_checking or in_pieces(trainer))
+        wanted = not (trainer.sanity_checking or is_sharded(trainer))
         if wanted and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
             self._begin(pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to listen."""
-        if not in_pieces(trainer):
+        if not is_sharded(trainer):
             self._begin(pl_module)
 
     def _begin(self, pl_module: pl.LightningModule) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
+from cct_lightning.system.durations import duration
+
 # Lightning says these on every start; none asks the user for anything.
 _CHATTER = (
     "Seed set to",
@@ -88,7 +90,7 @@ class EpochLines(Callback):
         # By steps: a run may have continued in mid-epoch.
         done, left = trainer.global_step - self.first, trainer.estimated_stepping_batches - trainer.global_step
         seconds = (time.perf_counter() - self.began) / max(1, done) * max(0, left)
-        print(f"{line}  left {int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}", flush=True)
+        print(f"{line}  left {duration(seconds)}", flush=True)
 
 
 def progress() -> Callback:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from cct_lightning.data.arguments import at_least, divided
+from cct_lightning.data.arguments import at_least, per_device_batch_size
 from cct_lightning.errors import InputError
+from cct_lightning.system.machine import cores
 from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.schedule import check_epochs
 from cct_lightning.training.precision import check_precision
-from cct_lightning.training.schedule import check_epochs
 
 
 def device_type(accelerator: object) -> str:
@@ -48,10 +49,9 @@ def check_devices(devices: int, device_type: str) -> None:
     Raises:
         InputError: It has not.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if device_type == "cpu" and devices > cores:
+    if device_type == "cpu" and devices > cores():
         raise InputError(
-            f"{devices} devices are asked for and this machine has no GPU and {cores} CPU cores: lower "
+            f"{devices} devices are asked for and this machine has no GPU and {cores()} CPU cores: lower "
             "--trainer.devices."
         )
 
@@ -116,7 +116,7 @@ def check_training(
     check_devices(at_least(1, "trainer.devices", devices), device_type)
     at_least(1, "trainer.num_nodes", num_nodes)
     if global_batch_size is not None:
-        divided(global_batch_size, devices * num_nodes, accumulate)
+        per_device_batch_size(global_batch_size, devices * num_nodes, accumulate)
     check_precision(precision, device_type=device_type)
     if compile:
         check_compiler(device_type)

@@ -20,17 +20,19 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import Unpack
 
-from cct_lightning.data.dataset import Batch
+from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
-from cct_lightning.models.checkpoint import check_size
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import Parts, create_model
-from cct_lightning.training.ema import EMA
-from cct_lightning.training.finetune import FineTune, FreezeBackbone
-from cct_lightning.training.mean_loss import MeanLoss
-from cct_lightning.training.optim import Optim, build_optimizer
-from cct_lightning.training.schedule import build_schedule, options_of, renew
-from cct_lightning.training.sharding import in_pieces, remember_shapes
+from cct_lightning.models.weights.reader import check_size
+from cct_lightning.training.callbacks.ema import EMA
+from cct_lightning.training.callbacks.freeze import FreezeBackbone
+from cct_lightning.training.loss import MeanLoss
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.finetune import FineTune
+from cct_lightning.training.optim.optimizers import build_optimizer
+from cct_lightning.training.optim.schedule import apply_options, build_schedule, options_of
+from cct_lightning.training.sharding import is_sharded, remember_shapes
 
 
 class Classifier(pl.LightningModule):
@@ -166,7 +168,7 @@ class Classifier(pl.LightningModule):
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         if not self._options or not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(schedule, LambdaLR):
             return  # a class of the user's own
-        changed = renew(optimizer, schedule, self._options)
+        changed = apply_options(optimizer, schedule, self._options)
         if changed and self.trainer.is_global_zero:
             print(f"Continuing with {changed}.", flush=True)
 
@@ -244,7 +246,7 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
-        if self._trainer is None or not in_pieces(self.trainer):
+        if self._trainer is None or not is_sharded(self.trainer):
             self.check_fits(checkpoint)  # pieces have been loaded already
         kept = checkpoint.get("train_loss")
         if not kept or not kept["weight"] or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:

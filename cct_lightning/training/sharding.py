@@ -1,7 +1,7 @@
 """FSDP: while a model trains, each device holds a piece of every weight.
 
 A piece is one-dimensional, and empty where a weight lies on other devices. What asks a weight for its shape asks
-before (`remember_shapes`); what runs the model beside the training step must know that it cannot (`in_pieces`).
+before (`remember_shapes`); what runs the model beside the training step must know that it cannot (`is_sharded`).
 """
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch import nn
 from cct_lightning.errors import InputError
 
 
-def in_pieces(trainer: pl.Trainer) -> bool:
+def is_sharded(trainer: pl.Trainer) -> bool:
     """Tell whether the weights lie in pieces on several devices."""
     return isinstance(trainer.strategy, FSDPStrategy)
 
@@ -28,7 +28,7 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: str, ema_decay: float | No
     Raises:
         InputError: Something is, and the weights lie in pieces.
     """
-    if not in_pieces(trainer):
+    if not is_sharded(trainer):
         return
     if optimizer == "muon":
         raise InputError(

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import AutoAugmentPolicy
 from torchvision.transforms.v2 import functional as tv
 
-from cct_lightning.data.augment import POLICIES, Augment, AugmentPolicy
+from cct_lightning.data.augment.augment import POLICIES, Augment, AugmentPolicy
 from cct_lightning.errors import InputError
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

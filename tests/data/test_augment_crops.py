@@ -11,12 +11,12 @@ from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 
-from cct_lightning.data import crop, erasing, keyed, resample
-from cct_lightning.data.policies import AugmentPolicy
+from cct_lightning.data.augment import counter_rng, crop, erasing, resample
+from cct_lightning.data.augment.policies import AugmentPolicy
 
 
 def uniform(count: int, n: int) -> Tensor:
-    return keyed.uniform(n, seed=0, epoch=0, index=torch.arange(count), stream=9)
+    return counter_rng.uniform(n, seed=0, epoch=0, index=torch.arange(count), stream=9)
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
@@ -114,7 +114,7 @@ def erased(policy: AugmentPolicy, count: int, side: int = 32, channels: int = 3)
     images = torch.full((count, channels, side, side), 7.0)
 
     def draw(n: int, index: Tensor) -> Tensor:
-        return keyed.uniform(n, seed=0, epoch=0, index=index, stream=3)
+        return counter_rng.uniform(n, seed=0, epoch=0, index=index, stream=3)
 
     return erasing.erase(images, policy, torch.arange(count), draw)
 

@@ -15,11 +15,11 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import AutoAugmentPolicy
 
-from cct_lightning.data import keyed
-from cct_lightning.data.auto import DRAWS, AutoAugmenter, Drawn
-from cct_lightning.data.auto_tables import AUTOAUGMENT
-from cct_lightning.data.operations import Op
-from cct_lightning.data.policies import POLICIES, AugmentPolicy
+from cct_lightning.data.augment import counter_rng
+from cct_lightning.data.augment.auto import DRAWS, AutoAugmenter, Drawn
+from cct_lightning.data.augment.auto_tables import AUTOAUGMENT
+from cct_lightning.data.augment.operations import Op
+from cct_lightning.data.augment.policies import POLICIES, AugmentPolicy
 
 N = 6000
 NAMES = {value: name for name, value in vars(Op).items() if name.isupper() and name != "COUNT"}
@@ -27,7 +27,7 @@ NAMES = {value: name for name, value in vars(Op).items() if name.isupper() and n
 
 def draw(policy: AugmentPolicy, count: int = N) -> Drawn:
     augmenter = AutoAugmenter(policy, size=(32, 32), device=torch.device("cpu"))
-    uniform = keyed.uniform(augmenter.slots * DRAWS, seed=0, epoch=0, index=torch.arange(count), stream=2)
+    uniform = counter_rng.uniform(augmenter.slots * DRAWS, seed=0, epoch=0, index=torch.arange(count), stream=2)
     return augmenter.draw(uniform)
 
 

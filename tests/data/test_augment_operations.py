@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from cct_lightning.data import geometric, operations, point_ops
-from cct_lightning.data.operations import Op
+from cct_lightning.data.augment import geometric, operations, point_ops
+from cct_lightning.data.augment.operations import Op
 
 FILL = (125, 123, 114)
 FACTORS = (0.1, 0.19, 0.55, 1.0, 1.45, 1.81, 1.9)

@@ -20,9 +20,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from cct_lightning.data import ImageDataModule, cache
-from cct_lightning.data.cache import Content, load, load_or_build
-from cct_lightning.data.paths import default_root
+from cct_lightning.data import ImageDataModule
+from cct_lightning.data.storage import cache
+from cct_lightning.data.storage.cache import Content, load, load_or_build
+from cct_lightning.data.storage.paths import default_root
 from cct_lightning.errors import InputError
 
 KEY = {"version": cache.VERSION, "source": "test", "size": (8, 8), "content": "abc"}
@@ -219,7 +220,9 @@ def test_the_second_start_decodes_nothing_and_a_touched_file_does(make_tree, mon
     root = make_tree()
     first = ImageDataModule(name="folder", root=str(root)).stored
     decoded: list[int] = []
-    monkeypatch.setattr("cct_lightning.data.store._decoded", lambda *a: decoded.append(1) or pytest.fail("decoded"))
+    monkeypatch.setattr(
+        "cct_lightning.data.storage.store._decoded", lambda *a: decoded.append(1) or pytest.fail("decoded")
+    )
     assert torch.equal(ImageDataModule(name="folder", root=str(root)).stored.image, first.image)
     os.utime(root / "train" / "a" / "000.png", (1, 1))
     with pytest.raises(pytest.fail.Exception):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data import Batch, ImageDataModule
-from cct_lightning.data.mixing import MixingPolicy
+from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.errors import InputError
 
 

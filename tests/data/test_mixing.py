@@ -8,8 +8,8 @@ from scipy import stats
 from timm.data.mixup import rand_bbox
 from torch import Tensor
 
-from cct_lightning.data.augment import Augment
-from cct_lightning.data.mixing import Mixing, MixingPolicy
+from cct_lightning.data.augment.augment import Augment
+from cct_lightning.data.augment.mixup import Mixing, MixingPolicy
 from cct_lightning.errors import InputError
 
 CLASSES = 10

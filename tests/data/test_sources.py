@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST, SVHN, FashionMNIST, Flowers102
 
 from cct_lightning.data import SOURCES, ImageDataModule
-from cct_lightning.data.readers import cifar10, digits, flowers102, idx, svhn
+from cct_lightning.data.datasets.readers import cifar10, digits, flowers102, idx, svhn
 from cct_lightning.errors import InputError
 
 

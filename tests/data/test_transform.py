@@ -10,9 +10,9 @@ from test_augment import EVERYTHING, MEAN, STD
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cct_lightning.data.dataset import Batch
-from cct_lightning.data.mixing import MixingPolicy
-from cct_lightning.data.transform import BatchTransform
+from cct_lightning.data.augment.mixup import MixingPolicy
+from cct_lightning.data.augment.transform import BatchTransform
+from cct_lightning.data.batch import Batch
 
 
 class NoCopies(TorchFunctionMode):

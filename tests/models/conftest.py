@@ -10,7 +10,7 @@ import torch
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.position import sine_table
-from cct_lightning.models.reference import to_published
+from cct_lightning.models.weights.reference import to_published
 
 NORMS = ("pre_norm.weight", "norm1.weight", "norm.weight")
 

@@ -7,8 +7,8 @@ import torch
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import BASELINES
+from cct_lightning.models.complexity import summarize
 from cct_lightning.models.factory import create_model
-from cct_lightning.models.summary import summarize
 
 # Parameters and MACs of one 32x32 RGB image, 10 classes.
 COSTS = {

@@ -5,8 +5,8 @@ import torch
 
 from cct_lightning.models.arch import HIDDEN_CHANS, PUBLISHED, budget, conv_grids, parse_arch
 from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.complexity import summarize
 from cct_lightning.models.factory import create_model, resolve_arch
-from cct_lightning.models.summary import summarize
 
 # Parameters in millions and MACs in billions, as printed (arXiv 2104.05704 and the tables of its repository).
 TABLE = {

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.checkpoint import read_checkpoint
 from cct_lightning.models.factory import create_model
+from cct_lightning.models.weights.reader import read_checkpoint
 
 
 class Bomb:

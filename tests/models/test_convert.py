@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from cct_lightning.commands.convert import convert
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED
-from cct_lightning.models.checkpoint import read_checkpoint
-from cct_lightning.models.convert import convert
 from cct_lightning.models.factory import create_model, load_model
+from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.training.module import Classifier
 
 State = Callable[[str], dict[str, Tensor]]

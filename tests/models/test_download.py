@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.models import download
-from cct_lightning.models.download import CHECKPOINTS, fetch, published
 from cct_lightning.models.factory import create_model
+from cct_lightning.models.weights import download
+from cct_lightning.models.weights.download import CHECKPOINTS, fetch, published
 
 State = Callable[[str], dict[str, torch.Tensor]]
 

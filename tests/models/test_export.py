@@ -11,8 +11,8 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
+from cct_lightning.commands.export import export
 from cct_lightning.errors import InputError
-from cct_lightning.models.export import export
 from cct_lightning.models.factory import create_model, load_model
 
 State = Callable[[str], dict[str, Tensor]]

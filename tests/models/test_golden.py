@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cct_lightning.models.factory import create_model
-from cct_lightning.models.reference import from_published, to_published
+from cct_lightning.models.weights.reference import from_published, to_published
 
 State = Callable[[str], dict[str, torch.Tensor]]
 Images = Callable[[int, int], torch.Tensor]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
+from cct_lightning.models.complexity import summarize
 from cct_lightning.models.factory import create_model
-from cct_lightning.models.summary import summarize
 
 PACKAGE = """
 import torch

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.checkpoint import read_checkpoint
 from cct_lightning.models.factory import create_model, load_model
 from cct_lightning.models.position import resize_embedding, sine_table
+from cct_lightning.models.weights.reader import read_checkpoint
 
 State = Callable[[str], dict[str, Tensor]]
 Images = Callable[[int, int], Tensor]

@@ -17,12 +17,11 @@ import torch
 import yaml
 from survival.processes import checkpoint, end, metrics, start
 
-from cct_lightning.errors import InputError
-from cct_lightning.evaluation import with_checkpoint_options
-from cct_lightning.lightning_cli import CctCLI
-from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO, read_whole
-from cct_lightning.tracking.checkpoints import find_checkpoint
-from cct_lightning.training.callbacks import TrainingFailed
+from cct_lightning.commands.evaluate import with_checkpoint_options
+from cct_lightning.commands.fit import CctCLI
+from cct_lightning.errors import InputError, TrainingFailed
+from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO, load_verified
+from cct_lightning.runs.checkpoints import find_checkpoint
 from cct_lightning.training.module import Classifier
 
 Cct = Callable[..., tuple[int, str, str]]
@@ -101,8 +100,8 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
 
 FULL = """
 import resource, sys
-from cct_lightning.cli import main
-import cct_lightning.lightning_cli
+from cct_lightning.commands.main import main
+import cct_lightning.commands.fit
 # Larger than every other file of the run, smaller than a checkpoint with the state of the optimizer.
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 sys.argv = ["cct", *sys.argv[1:]]
@@ -280,7 +279,7 @@ def test_a_zip_bomb_is_refused(
 
 def test_checkpoint_of_an_older_version(cct: Cct) -> None:
     assert OLD.stat().st_size < 200_000
-    read_whole(OLD)
+    load_verified(OLD)
     model = Classifier.load(OLD)
     with torch.no_grad():
         logits = model(torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8))

@@ -11,7 +11,8 @@ from torch import nn
 
 from cct_lightning.errors import InputError
 from cct_lightning.training.module import Classifier
-from cct_lightning.training.optim import Optim, build_optimizer
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.optimizers import build_optimizer
 
 number = st.integers(0, 5)
 archs = st.one_of(

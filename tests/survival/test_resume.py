@@ -11,15 +11,15 @@ from pytorch_lightning.callbacks import Callback
 from survival.processes import assert_same_run, checkpoint
 
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.tracking.callback import RunRecord
-from cct_lightning.tracking.checkpoint_file import AtomicCheckpointIO
-from cct_lightning.tracking.checkpoints import checkpoints
-from cct_lightning.tracking.interrupts import Stopped
-from cct_lightning.tracking.last_checkpoint import LastCheckpoint
-from cct_lightning.tracking.loggers import MetricsCsv
+from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from cct_lightning.runs.checkpoints import checkpoints
+from cct_lightning.runs.interrupts import Stopped
+from cct_lightning.runs.last_checkpoint import LastCheckpoint
+from cct_lightning.runs.metrics_csv import MetricsCsv
+from cct_lightning.runs.record import RunRecord
+from cct_lightning.training.callbacks.seeding import StepSeed
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
-from cct_lightning.training.seeding import StepSeed
 
 Moment = tuple[str, int, int]  # train or val, epoch, batch
 

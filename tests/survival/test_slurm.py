@@ -9,8 +9,8 @@ import pytest
 from survival.processes import SMALL, checkpoint
 
 from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import choose_run_dir
 from cct_lightning.slurm import SBATCH
-from cct_lightning.tracking.run_dir import choose_run_dir
 
 # srun runs the command, and sends it SIGUSR1 once it has saved where SEND is set, as the time limit would.
 SRUN = """#!{python}

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.tracking.callback import RunRecord
-from cct_lightning.tracking.predictions import TEST_PREDICTIONS
+from cct_lightning.runs.predictions import TEST_PREDICTIONS
+from cct_lightning.runs.record import RunRecord
 from cct_lightning.training.module import Classifier
 
 KEY = "feedbeeffeedbeeffeedbeeffeedbeeffeedbeef"

@@ -11,11 +11,12 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
+from cct_lightning.data.batch import Batch
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.data.dataset import Batch
-from cct_lightning.errors import InputError
-from cct_lightning.training.callbacks import GradientNorm, StopOnNonFiniteLoss, TrainingFailed
-from cct_lightning.training.ema import EMA
+from cct_lightning.errors import InputError, TrainingFailed
+from cct_lightning.training.callbacks.ema import EMA
+from cct_lightning.training.callbacks.gradient_norm import GradientNorm
+from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
 

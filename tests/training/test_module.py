@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from cct_lightning.errors import InputError
-from cct_lightning.training.mean_loss import MeanLoss
+from cct_lightning.training.loss import MeanLoss
 from cct_lightning.training.module import Classifier
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.training.muon import MuonAdamW, orthogonalize
-from cct_lightning.training.optim import Optim, build_optimizer, muon_names, parameter_groups
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.muon import MuonAdamW, orthogonalize
+from cct_lightning.training.optim.optimizers import build_optimizer, muon_names, parameter_groups
 
 
 def names(groups: list[dict[str, Any]], name: str) -> set[str]:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from cct_lightning.errors import InputError
-from cct_lightning.training.optim import Optim, build_optimizer
-from cct_lightning.training.schedule import build_schedule
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.optimizers import build_optimizer
+from cct_lightning.training.optim.schedule import build_schedule
 
 NET = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 

@@ -10,8 +10,8 @@ from torch import distributed
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.training.optim import parameter_groups
-from cct_lightning.training.sharding import check_sharding, in_pieces, remember_shapes
+from cct_lightning.training.optim.optimizers import parameter_groups
+from cct_lightning.training.sharding import check_sharding, is_sharded, remember_shapes
 
 
 class Sharded(FSDPStrategy):
@@ -29,7 +29,7 @@ def trainer() -> Iterator[pl.Trainer]:
     [({"optimizer": "muon", "ema_decay": None}, "Muon"), ({"optimizer": "adamw", "ema_decay": 0.9}, "ema_decay null")],
 )
 def test_what_needs_whole_weights_is_refused(trainer: pl.Trainer, options: dict, word: str) -> None:
-    assert in_pieces(trainer)
+    assert is_sharded(trainer)
     with pytest.raises(InputError, match=word) as caught:
         check_sharding(trainer, **options)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""Grids of runs: the file, the plan, the engine that trains them."""

@@ -1,0 +1,202 @@
+"""The engine: Ray Tune places the runs of an ablation on the GPUs and cores of a machine or a cluster.
+
+Source: https://docs.ray.io/en/latest/tune. Ray keeps nothing that matters: see `state.py`.
+"""
+
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from cct_lightning.ablation.lock import is_locked
+from cct_lightning.ablation.plan import Planned
+from cct_lightning.ablation.trial import STOP, Job, plain, trial
+from cct_lightning.errors import InputError
+from cct_lightning.system.machine import cores
+
+_STORAGE = ".ray"  # in the folder of the ablation; removed at the end
+
+# Before Ray is imported: no telemetry, no loggers and prints of its own, and Ctrl-C is ours to handle.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What each run gets.
+
+    Attributes:
+        gpus: GPUs, also a fraction.
+        cpus: CPU cores; runs without a GPU compute on as many threads.
+        concurrency: Runs at the same time.
+    """
+
+    gpus: float
+    cpus: int
+    concurrency: int
+
+
+def divide(
+    *, cpus: int, gpus: float, runs: int, cpus_per_run: int | None = None, gpus_per_run: float | None = None
+) -> Share:
+    """Divide cores and GPUs among runs.
+
+    Whether some runs are done already makes no difference: a continued run computes on as many threads as before, and
+    so gives the same numbers.
+
+    Args:
+        cpus: CPU cores there are.
+        gpus: GPUs there are.
+        runs: Runs of the grid.
+        cpus_per_run: What the user asked for.
+        gpus_per_run: What the user asked for; one where there are any.
+
+    Raises:
+        InputError: More than there is.
+    """
+    for option, value in (("--gpus_per_run", gpus_per_run), ("--cpus_per_run", cpus_per_run)):
+        if value is not None and (value < 0 or (value == 0 and option == "--cpus_per_run")):
+            raise InputError(f"{option} is {value}: it must be positive.")
+    wanted = min(1.0, gpus) if gpus_per_run is None else gpus_per_run
+    if wanted > gpus:
+        raise InputError(f"--gpus_per_run is {wanted:g}, but there are {gpus:g} GPUs.")
+    if (cpus_per_run or 1) > cpus:
+        raise InputError(f"--cpus_per_run is {cpus_per_run}, but there are {cpus} CPU cores.")
+    if wanted >= 1 and wanted != int(wanted):
+        raise InputError(f"--gpus_per_run is {wanted:g}: give a whole number, or a fraction below 1.")
+    slots = int(gpus / wanted + 1e-9) if wanted else cpus
+    slots = min(slots, runs, cpus // (cpus_per_run or 1))
+    return Share(gpus=wanted, cpus=cpus_per_run or cpus // slots, concurrency=slots)
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[tuple[int, float]]:
+    """Start Ray on this machine, or join a cluster, and end or leave it afterwards.
+
+    Args:
+        address: `auto` or host:port of a running cluster; None starts one here.
+
+    Returns:
+        CPU cores and GPUs there are.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers.
+    """
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "Ray is not installed: `pip install 'cct_lightning[ablate]'`, or use `wandb sweep` and `wandb agent`."
+        ) from None
+    try:
+        if address is None:
+            # Nothing is stored in Ray's shared memory; this is the least it takes.
+            ray.init(
+                num_cpus=cores(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=100 * 2**20,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"No Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
+    try:
+        there = ray.cluster_resources()
+        yield int(there.get("CPU", 0)), float(there.get("GPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
+    """Train runs until all have ended or the user interrupts.
+
+    Args:
+        todo: The runs.
+        folder: Folder of the ablation.
+        share: What each gets.
+
+    Returns:
+        Whether they were interrupted: then the running ones have saved and ended.
+    """
+    from ray import tune
+
+    jobs = [plain(job_for(item, threads=share.cpus)) for item in todo]
+    stop = folder / STOP
+
+    class Interrupted(tune.Stopper):
+        def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            # Runs that are still saving keep their lock.
+            return stop.exists() and not any(is_locked(item.folder) for item in todo)
+
+    tuner = tune.Tuner(
+        tune.with_resources(trial, {"cpu": share.cpus, "gpu": share.gpus}),
+        param_space={"job": tune.grid_search(jobs)},
+        # One process serves many runs: to start another takes seconds.
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=share.concurrency),
+        run_config=tune.RunConfig(
+            name=_STORAGE,
+            storage_path=str(folder),
+            verbose=0,
+            stop=Interrupted(),
+            # `trial` raises nothing: a failure is a lost machine or process, and worth another try.
+            failure_config=tune.FailureConfig(max_failures=2),
+        ),
+    )
+    stop.unlink(missing_ok=True)
+    try:
+        with _interruptible(stop):
+            tuner.fit()
+        return stop.exists()
+    finally:
+        stop.unlink(missing_ok=True)
+        shutil.rmtree(folder / _STORAGE, ignore_errors=True)
+
+
+def job_for(item: Planned, *, threads: int) -> Job:
+    """Return what a worker needs to know of a run.
+
+    Args:
+        item: The run.
+        threads: CPU threads.
+    """
+    tracking = {"tracking.group": item.folder.parent.name, "tracking.name": item.run.name}
+    extra = [f"--{key}={value}" for key, value in tracking.items() if key not in item.run.parameters]
+    # A run that failed before this command gets one more try, any other one two.
+    attempts = 1 if item.state.status == "failed" else 2
+    arguments = (*item.run.arguments, *extra, f"--run_dir={item.folder}")
+    return Job(folder=item.folder, arguments=arguments, threads=threads, attempts=attempts)
+
+
+@contextmanager
+def _interruptible(stop: Path) -> Iterator[None]:
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stop.exists():
+            raise KeyboardInterrupt
+        stop.touch()
+        print("\nInterrupted: the runs save and end; once more to end at once", flush=True)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

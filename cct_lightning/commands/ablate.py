@@ -1,0 +1,98 @@
+"""`cct ablate`: train a grid of runs. What is done stays done, whatever happens: the same command again continues."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cct_lightning.ablation.engine import cluster, divide, run_all
+from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
+from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
+from cct_lightning.ablation.lock import take_lock
+from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
+from cct_lightning.ablation.state import LOG, write_record
+from cct_lightning.errors import InputError
+from cct_lightning.system.durations import duration
+from cct_lightning.system.machine import cores
+
+_FAILED, _INTERRUPTED = 1, 130  # exit codes
+
+
+def ablate(
+    grid: str,
+    *,
+    out: str = "runs",
+    set: Sequence[str] = (),
+    gpus_per_run: float | None = None,
+    cpus_per_run: int | None = None,
+    address: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Train every run of a grid on the GPUs or cores there are; the same command again continues what was killed.
+
+    Args:
+        grid: Name of a shipped ablation, or a YAML file in the format of W&B's sweeps.
+        out: Folder; the runs go to OUT/ABLATION/RUN. On a cluster, all machines see it under this path.
+        set: Options of `cct fit` for all runs, such as data.root=/data; a list replaces the values of a varied one.
+        gpus_per_run: GPUs of each run, also a fraction such as 0.5; 1 where there are any.
+        cpus_per_run: CPU cores of each run; all cores shared evenly when null.
+        address: A running Ray cluster, auto or host:port; this machine alone when null.
+        dry_run: Print the plan and stop: runs, parameters, MACs, estimated time.
+
+    Raises:
+        InputError: A grid, an option or data with which the runs would not start.
+        SystemExit: Code 1 when a run failed, 130 when interrupted.
+    """
+    # Parsed first, since the imports take seconds.
+    settings = override(read_grid(find_grid(grid)), set)
+    from cct_lightning.ablation.check import check_runs
+
+    folder = Path(out).expanduser().absolute() / settings.name
+    runs = expand(settings)
+    plan = make_plan(runs, folder)
+    costs = check_runs(runs, prepare=not dry_run)
+    if dry_run:
+        Console().print(plan_table(plan, costs))
+        share = divide(cpus=cores(), gpus=_gpus(), runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
+        left = duration(seconds_left(plan, concurrency=share.concurrency))
+        print(f"{counted(plan)}; time left {left}, {share.concurrency} at a time on this machine, in {folder}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = take_lock(folder)
+    if lock is None:
+        raise InputError(f"Another `cct ablate` works on {folder}: wait for it, or give another --out.")
+    interrupted = False
+    with lock:
+        todo = [item for item in plan if item.state.status != "finished"]
+        print(f"{settings.name}: {len(plan)} runs, {len(plan) - len(todo)} finished before, in {folder}", flush=True)
+        if todo:
+            with cluster(address) as (cpus, gpus):
+                share = divide(
+                    cpus=cpus, gpus=gpus, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run
+                )
+                for item in todo:
+                    write_record(item.folder, item.run, settings.name)
+                with watching(plan, costs, concurrency=share.concurrency):
+                    interrupted = run_all(todo, folder=folder, share=share)
+    _conclude(refreshed(plan), folder, interrupted=interrupted)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> None:
+    print(counted(plan))
+    failed = [item for item in plan if item.state.status == "failed"]
+    for item in failed:
+        print(f"  {item.run.name} failed: {item.state.reason}; see {item.folder / LOG}")
+    left = [item for item in plan if item.state.status not in ("finished", "failed")]
+    if interrupted or left:
+        print("The same command again continues.")
+        raise SystemExit(_INTERRUPTED if interrupted else _FAILED)
+    if failed:
+        print("The same command again tries the failed runs once more.")
+        raise SystemExit(_FAILED)
+    print(f"Compare them with `cct compare {folder}`")

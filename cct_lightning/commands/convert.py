@@ -1,0 +1,91 @@
+"""`cct convert`: weights between the published files, our Lightning checkpoints and safetensors, without loss.
+
+What is kept is every weight, bit by bit, and the hyperparameters that make a checkpoint describe itself (model, sizes,
+classes, mean, std). What a Lightning checkpoint holds beyond that (optimizer, progress of the run) has no place in the
+other formats.
+"""
+
+import json
+from collections import OrderedDict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cct_lightning.commands.output import output_file
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import is_compact, parse_arch
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.factory import model_of
+from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
+from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_checkpoint
+from cct_lightning.models.weights.reference import to_published
+
+_FORMATS = {".ckpt": "lightning", ".pth": "published", ".pt": "published", ".safetensors": "safetensors"}
+
+
+def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = False) -> Path:
+    """Convert a checkpoint; the ending of the destination decides the format.
+
+    Args:
+        src: A published `.pth`, a checkpoint of `cct fit`, or `.safetensors`.
+        dst: `.pth` for the published names, `.ckpt` for a Lightning checkpoint that `cct test` and `cct fit` read,
+            `.safetensors` for our names and nothing that could run code.
+        arch: The model's name, such as `cct_7_3x1_32`, where the checkpoint does not tell.
+        overwrite: Replace `dst` where it exists.
+
+    Returns:
+        `dst`.
+
+    Raises:
+        InputError: A file that cannot be read, does not fit its model, or would be overwritten.
+    """
+    src, dst = Path(src).expanduser(), Path(dst).expanduser()
+    kind = _FORMATS.get(dst.suffix)
+    if kind is None:
+        raise InputError(f"The ending of {dst} is none of {', '.join(_FORMATS)}: it decides the format.")
+    with output_file(dst, overwrite=overwrite) as part:
+        stored = read_checkpoint(src)
+        name, hparams = _describe(stored, arch)
+        if kind == "lightning":
+            torch.save(_lightning(stored.state, hparams), part)
+        elif kind == "safetensors":
+            state = {key: value.contiguous().clone() for key, value in stored.state.items()}
+            save_file(state, part, metadata={"format": "pt", HPARAMS: json.dumps(hparams)})
+        else:
+            names = to_published(stored.state) if is_compact(name) else stored.state
+            plain: OrderedDict[str, Tensor] = OrderedDict(names)
+            # An attribute beside the entries, as PyTorch keeps its own: nobody who loads the weights notices it.
+            plain._metadata = {HPARAMS: hparams}  # type: ignore[attr-defined]
+            torch.save(plain, part)
+    return dst
+
+
+def _describe(stored: StoredWeights, arch: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the model's name and the hyperparameters that describe it, after checking that the weights fit it."""
+    with torch.device("meta"):  # names and shapes alone: nothing is initialized in vain
+        name, model = model_of(stored, arch)
+    hparams = dict(stored.hparams) or {
+        "arch": name,
+        "in_chans": stored_channels(stored),
+        "num_classes": stored_classes(stored),
+    }
+    if isinstance(model, CompactTransformer):
+        hparams.setdefault("img_size", list(model.arch.img_size))
+        if model.arch.position != parse_arch(name).position and not hparams.get("parts"):
+            hparams["position"] = model.arch.position  # what stands in the checkpoint
+    return name, hparams
+
+
+def _lightning(state: dict[str, Tensor], hparams: dict[str, Any]) -> dict[str, Any]:
+    """Return what Lightning asks of a checkpoint that was saved before the first step."""
+    return {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "state_dict": {f"net.{key}": value for key, value in state.items()},
+        "hyper_parameters": hparams,
+    }

@@ -1,0 +1,217 @@
+"""`cct explain`: what a model says about images and where it looks, on one HTML page that needs nothing else.
+
+The maps are those of `cct_lightning.analysis`: the weights of the pooling (SeqPool, or the class token's attention) and
+attention rollout; for a network without tokens SmoothGrad stands in. Images are read as `cct predict` reads them.
+
+Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, K classes.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from cct_lightning.analysis.attention import rollout_map
+from cct_lightning.analysis.overlay import blend, over_uniform, pixels
+from cct_lightning.analysis.saliency import smooth_grad
+from cct_lightning.analysis.seqpool import pool_weights
+from cct_lightning.analysis.style import Array, numbers
+from cct_lightning.commands.output import output_file
+from cct_lightning.commands.predict import Predictor
+from cct_lightning.data.storage.image_files import find_images, read_batches
+from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
+
+_SIDE = 224  # pixels that the longer side of a map has at least
+_POOLS = {
+    "seqpool": "SeqPool weights",
+    "class_token": "Class token's attention",
+    "mean": "Mean pooling (uniform)",
+    "max": "Max pooling (share)",
+}
+_HEAD = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif; }}
+body {{ margin: 0 auto; padding: 1rem; max-width: 90rem; }}
+h1 {{ font-size: 1.5rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 34rem), 1fr)); gap: 1rem; }}
+article {{ border: 1px solid color-mix(in srgb, CanvasText 25%, Canvas); border-radius: .5rem; padding: .8rem; }}
+.maps {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(6rem, 1fr)); gap: .6rem; }}
+figure {{ margin: 0; }}
+img {{ width: 100%; display: block; image-rendering: pixelated; border-radius: .25rem; }}
+figcaption {{ font-size: .9rem; }}
+ol {{ list-style: none; margin: .7rem 0 0; padding: 0; }}
+li {{ display: flex; justify-content: space-between; gap: 1rem; padding: .15rem .4rem; margin-bottom: .15rem;
+  overflow-wrap: anywhere;
+  background: linear-gradient(90deg, #56B4E966 var(--p), transparent var(--p)); border-radius: .2rem; }}
+li:first-child {{ font-weight: 600; }}
+.error {{ align-self: start; border-color: #D55E00; border-width: 2px; }}
+</style>
+<h1>{title}</h1>
+<p>{about}</p>
+<main>
+"""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` did.
+
+    Attributes:
+        out: The page.
+        images: Images on it with a prediction.
+        errors: Images that could not be read.
+    """
+
+    out: Path
+    images: int
+    errors: int
+
+    def __str__(self) -> str:
+        unreadable = f", {self.errors} unreadable" if self.errors else ""
+        return f"{self.images} images{unreadable}: {self.out}"
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One kind of map for a batch of images: its name, its values and the unit of the largest one."""
+
+    name: str
+    maps: Array  # (B, h, w)
+    unit: str
+
+
+def explain(
+    ckpt: Path,
+    images: Sequence[Path],
+    out: Path = Path("explained.html"),
+    *,
+    batch_size: int = 16,
+    device: str = "auto",
+    arch: str | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    overwrite: bool = False,
+) -> Explanation:
+    """Show on one page what a model predicts for images and which places it used.
+
+    Each image gets its prediction with the five most probable classes, and maps laid over it: the weights of the
+    pooling and attention rollout (SmoothGrad for a network without tokens). A file that cannot be read gets an entry
+    that says why. The page holds its pictures itself and loads nothing.
+
+    Args:
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        images: Image files, and folders that are searched through all their subfolders.
+        out: The page to write.
+        batch_size: Images per pass of the model. Attention maps take memory: layers, heads and tokens squared of each.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        arch: The model's name, where the checkpoint does not tell.
+        classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
+        mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
+            tell.
+        std: Standard deviation of each channel, likewise.
+        overwrite: Replace `out` where it exists.
+
+    Returns:
+        The page, and how many images are on it.
+
+    Raises:
+        InputError: No images, a checkpoint that cannot be used, or options that do not fit; nothing is written then.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
+    files = find_images(images)
+    with output_file(Path(out).expanduser(), overwrite=overwrite) as part:
+        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
+        errors = 0
+        with part.open("w", encoding="utf-8") as page:
+            page.write(_HEAD.format(title=_text(f"{Path(ckpt).name} explained"), about=_about(predictor, len(files))))
+            for batch in read_batches(
+                files, in_chans=predictor.in_chans, size=predictor.img_size, batch_size=batch_size
+            ):
+                entries = _entries(predictor, batch.images)
+                for path in batch.files:
+                    problem = batch.problems.get(path)
+                    page.write(_broken(path, problem) if problem else _article(path, next(entries)))
+                errors += len(batch.problems)
+            page.write("</main>\n</html>\n")
+    return Explanation(Path(out), len(files) - errors, errors)
+
+
+def _about(predictor: Predictor, count: int) -> str:
+    model = predictor.model
+    what = f"{model.arch.name}, " if isinstance(model, CompactTransformer) else f"{type(model).__name__}, "
+    height, width = predictor.img_size
+    return _text(
+        f"{what}{len(predictor.classes)} classes, {count} files, shown as the model reads them: {height} by {width} "
+        "pixels. Maps run from dark (nothing) to yellow (their largest value, written below). They show what the model "
+        "weighs, which is not the same as why it decides."
+    )
+
+
+def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
+    model, batch = predictor.model, predictor.normalized(images)
+    if not isinstance(model, CompactTransformer):
+        maps = numbers(smooth_grad(model, batch))
+        return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
+    pool = _POOLS.get(model.arch.pool, "Pooling weights")
+    return [
+        _Panel(pool, over_uniform(pool_weights(model, batch)), "x uniform weight"),
+        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "x uniform weight"),
+    ]
+
+
+def _entries(predictor: Predictor, images: Tensor) -> Iterator[str]:
+    """Yield the inside of the entry of each image (B, C, H, W) uint8."""
+    if not len(images):
+        return
+    panels, shown = _panels(predictor, images), pixels(images)
+    height, width = predictor.img_size
+    scale = -(-_SIDE // max(height, width))
+    for i, best in enumerate(predictor.best(images)):
+        figures = [_figure(shown[i], "Image", "what the model reads")]
+        for panel in panels:
+            top = float(panel.maps[i].max())
+            picture = blend(shown[i], panel.maps[i], top=top, size=(height * scale, width * scale))
+            figures.append(_figure(picture, panel.name, f"largest: {top:.3g} {panel.unit}"))
+        rows = "".join(
+            f'<li style="--p:{100 * p:.2f}%"><span><bdi>{_text(name)}</bdi></span><span>{100 * p:.1f} %</span></li>'
+            for name, p in best
+        )
+        yield f'<div class="maps">{"".join(figures)}</div><ol>{rows}</ol>'
+
+
+def _figure(picture: Array, name: str, note: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{_text(name)}">'
+        f"<figcaption><strong>{_text(name)}</strong><br>{_text(note)}</figcaption></figure>"
+    )
+
+
+def _article(path: Path, inside: str) -> str:
+    return f"<article><h2><bdi>{_text(path)}</bdi></h2>{inside}</article>\n"
+
+
+def _broken(path: Path, problem: str) -> str:
+    return f'<article class="error"><h2><bdi>{_text(path)}</bdi></h2><p>{_text(problem)}</p></article>\n'
+
+
+def _text(value: object) -> str:
+    """Return text for a page: markup is shown, never obeyed, and bytes of a file name that are no text become marks."""
+    return html.escape(str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

@@ -1,0 +1,129 @@
+"""`cct export`: a checkpoint as one file that runs without this package, as ONNX or as a torch.export program.
+
+Both take normalized images (B, C, H, W) float32 of any batch size and give logits (B, K). What a user of the file needs
+beyond that (classes, mean, std, image size) is stored in it, as JSON: in ONNX under the metadata of the model, in the
+`.pt2` file as the extra file `metadata.json`.
+
+Letters: B batch, C channels, (H, W) image, K classes.
+"""
+
+import importlib
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cct_lightning.commands.output import output_file
+from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.factory import load_model
+from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
+from cct_lightning.models.weights.reader import StoredWeights
+
+_FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
+
+
+def export(
+    ckpt: Path,
+    out: Path | None = None,
+    *,
+    format: Literal["onnx", "torch"] = "onnx",
+    arch: str | None = None,
+    img_size: tuple[int, int] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Export a checkpoint; the batch size stays free, the image size is fixed.
+
+    Args:
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        out: The file to write; None: beside the checkpoint, ending in `.onnx` or `.pt2`.
+        format: `onnx`, or `torch` for a `torch.export` program.
+        arch: The model's name, where the checkpoint does not tell.
+        img_size: (H, W) in pixels; None: what the model was trained on.
+        overwrite: Replace `out` where it exists.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: A checkpoint that cannot be read, an ending or image size that does not suit, or onnx is missing.
+    """
+    if format not in _ENDINGS:
+        raise InputError(f"format is {format!r}: choose {' or '.join(_ENDINGS)}.")
+    out = Path(ckpt).with_suffix(_ENDINGS[format]) if out is None else Path(out).expanduser()
+    if out.suffix != _ENDINGS[format]:
+        raise InputError(f"{out} must end in {_ENDINGS[format]} for the format {format}.")
+    if format == "onnx":
+        _require_onnx()
+    with output_file(out, overwrite=overwrite) as part:
+        model, stored = load_model(ckpt, arch=arch, img_size=img_size)
+        about = metadata(model, stored, img_size)
+        # Of two images: a batch of one would be taken for a constant.
+        images = torch.zeros(2, about["in_chans"], *about["img_size"])
+        if format == "torch":
+            with torch.no_grad():
+                program = torch.export.export(model, (images,), dynamic_shapes=_FREE_BATCH)
+            torch.export.save(program, part, extra_files={"metadata.json": json.dumps(about)})
+        else:
+            _save_onnx(model, images, part, about)
+    return out
+
+
+def metadata(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Return what a user of a model must know: arch, img_size, in_chans, classes, mean, std; plain types alone.
+
+    Args:
+        model: The model.
+        stored: The checkpoint it came from.
+        img_size: (H, W) in pixels where it is not that of the checkpoint.
+    """
+    built = model.arch if isinstance(model, CompactTransformer) else None
+    size = img_size or (built.img_size if built else stored.hparams.get("img_size")) or (32, 32)
+    classes = stored.hparams.get("classes") or [str(k) for k in range(stored_classes(stored) or 0)]
+    return {
+        "arch": built.name if built else stored.hparams.get("arch"),
+        "img_size": list(size),
+        "in_chans": stored_channels(stored) or 3,
+        "classes": list(classes),
+        "mean": stored.hparams.get("mean"),
+        "std": stored.hparams.get("std"),
+    }
+
+
+def _require_onnx() -> None:
+    try:
+        for module in ("onnx", "onnxscript"):
+            importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            "Export to ONNX needs onnx and onnxscript, which are not installed: pip install 'cct_lightning[onnx]'."
+        ) from error
+
+
+def _save_onnx(model: nn.Module, images: Tensor, path: Path, about: dict[str, Any]) -> None:
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter, about its own internals
+            onnx = torch.onnx.export(
+                model,
+                (images,),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=_FREE_BATCH,
+                verbose=False,
+            )
+    finally:
+        exporter.setLevel(level)
+    if onnx is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    onnx.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
+    onnx.save(path)

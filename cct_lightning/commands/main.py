@@ -1,0 +1,157 @@
+"""The command `cct`. This file imports nothing heavy: help and `cct models` answer at once.
+
+    cct fit --config cifar10 --model.arch cct_7_3x1
+"""  # fmt: skip
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from cct_lightning.errors import InputError, nearest
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+# Command -> what it does, and the function behind it; the module is imported when the command runs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("train, keep the best epoch, test it once", "commands.fit:run_lightning"),
+    "validate": ("evaluate a checkpoint on the validation split", "commands.fit:run_lightning"),
+    "test": ("evaluate a checkpoint on the test split", "commands.fit:run_lightning"),
+    "predict": ("classify image files with a checkpoint", "commands.predict:predict"),
+    "convert": ("convert weights between published, Lightning and safetensors files", "commands.convert:convert"),
+    "export": ("export a checkpoint to ONNX or torch.export", "commands.export:export"),
+    "explain": ("show on one page what a checkpoint predicts for images, and why", "commands.explain:explain"),
+    "ablate": ("train a grid of runs on all GPUs or cores, resumably", "commands.ablate:ablate"),
+    "compare": ("compare runs: mean and deviation over seeds, differences, tests", "commands.compare:compare"),
+    "report": ("write one HTML page about runs, readable offline", "commands.report:report"),
+    "dashboard": ("create a W&B workspace and report for an ablation", "commands.dashboard:dashboard"),
+    "benchmark": ("images per second, forward and in training, beside a peer", "commands.benchmark:benchmark"),
+    "models": ("list the published variants with tokens, parameters and MACs", "commands.models:models_command"),
+}
+
+# Commands that parse their words themselves; the others get their options from the function's signature.
+OWN_PARSER = ("fit", "validate", "test", "models")
+
+USAGE = """\
+usage: cct COMMAND [options]
+
+Train Compact Transformers (ViT-Lite, CVT, CCT) on small image data sets.
+
+{commands}
+
+recipes (--config NAME, or a YAML file; several may follow each other):
+{recipes}
+
+  cct fit --config digits                              a first run: real images, no download
+  cct fit --config cifar10 --model.arch cct_7_3x1 --trainer.devices 8
+  cct fit --config digits --print_config               every option and its value
+  cct COMMAND --help                                   every option and its meaning"""
+
+
+def recipes() -> dict[str, Path]:
+    """Return the shipped recipes by name."""
+    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def find_config(name: str) -> str:
+    """Return the path of a recipe: a file as it is, or a shipped one by its name.
+
+    Raises:
+        InputError: Neither.
+    """
+    if not name:
+        raise InputError("--config needs a value: the name of a recipe, or a YAML file.")
+    if Path(name).is_file():
+        return name
+    known = recipes()
+    if name in known:
+        return str(known[name])
+    if Path(name).is_dir() or Path(name).suffix in (".yaml", ".yml", ".json") or "/" in name:
+        raise InputError(f"No config file {name}: give a YAML file, or one of the recipes {', '.join(known)}.")
+    raise InputError(f"No recipe {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")
+
+
+def layers(name: str) -> list[str]:
+    """Return the paths of a recipe and of those it builds on (its key `base`), the base first.
+
+    Raises:
+        InputError: No such recipe, or recipes that build on each other in a circle.
+    """
+    paths = [find_config(name)]
+    while (base := _base(paths[0])) is not None:
+        paths.insert(0, find_config(base))
+        if paths[0] in paths[1:]:
+            raise InputError(f"The recipe {base!r} builds on itself: mend the key `base` of {paths[0]}.")
+    return paths
+
+
+def _base(path: str) -> str | None:
+    # Read as text: a malformed file is the parser's to complain about.
+    found = re.search(r"^base: *([^\s#]+)", Path(path).read_text(errors="replace"), re.MULTILINE)
+    return found[1] if found and found[1] not in ("null", "~") else None
+
+
+def expand_configs(args: Sequence[str]) -> list[str]:
+    """Replace each `--config NAME` by the paths of that recipe and of those it builds on."""
+    words, expanded = iter(args), list[str]()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in ("--config", "-c"):
+            value = value if equals else next(words, "")
+            expanded += [f"--config={path}" for path in layers(value)]
+        else:
+            expanded.append(word)
+    return expanded
+
+
+def _usage() -> str:
+    width = max(map(len, [*COMMANDS, *recipes()])) + 2
+    # The first line of a recipe says what it is.
+    titles = {name: path.read_text().splitlines()[0].lstrip("# ") for name, path in recipes().items()}
+    return USAGE.format(
+        commands="\n".join(f"  {name:{width}}{text}" for name, (text, _) in COMMANDS.items()),
+        recipes="\n".join(f"  {name:{width}}{text}" for name, text in titles.items()),
+    )
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one command.
+
+    Raises:
+        InputError: What the user asked for cannot be done.
+    """
+    command, *rest = args or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(_usage())
+    elif command in ("--version", "-V"):
+        print(f"cct_lightning {version('cct_lightning')}")
+    elif command in COMMANDS:
+        module, _, name = COMMANDS[command][1].partition(":")
+        function = getattr(importlib.import_module(f"cct_lightning.{module}"), name)
+        if command in OWN_PARSER:
+            function([command, *expand_configs(rest)])
+        else:
+            from cct_lightning.commands.parser import call
+
+            result = call(function, rest, prog=f"cct {command}")
+            if result is not None and not isinstance(result, dict):
+                print(result)
+    else:
+        raise InputError(f"Unknown command {command!r}: choose {', '.join(COMMANDS)}.{nearest(command, COMMANDS)}")
+
+
+def main() -> int:
+    """Entry point of `cct`: bad input gives one sentence and exit code 2."""
+    args = sys.argv[1:]
+    # A user's own parts may lie in the working directory; last, so that nothing there hides an installed package.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        run(args)
+    except InputError as error:
+        print(f"cct {args[0] if args else ''}: {error}".replace("cct :", "cct:"), file=sys.stderr)
+        return 2
+    return 0

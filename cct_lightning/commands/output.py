@@ -1,0 +1,29 @@
+"""The file that a command writes: whole or not at all, and none that exists unless the user says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cct_lightning.errors import InputError
+from cct_lightning.system.atomic import replacing
+
+
+@contextmanager
+def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when all went well, and vanishes when not.
+
+    Args:
+        path: Where the file shall be; its folder is made.
+        overwrite: Whether it may exist.
+
+    Raises:
+        InputError: It exists, or its folder cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: choose another name, or say --overwrite true.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"Cannot write {path} ({error.strerror or error}): choose another folder.") from error

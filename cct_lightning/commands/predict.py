@@ -1,0 +1,206 @@
+"""`cct predict`: the classes of images in files or folders, as a CSV file.
+
+Images are read as the training data are (`cct_lightning.data.storage.decode`), by threads that work ahead while the
+model
+computes. A broken image becomes a row with an error, not the end of the run.
+
+Letters: B batch, C channels, (H, W) image, K classes.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from torch import Tensor, nn
+
+from cct_lightning.commands.export import metadata
+from cct_lightning.commands.output import output_file
+from cct_lightning.data.storage.image_files import find_images, read_batches
+from cct_lightning.errors import InputError
+from cct_lightning.models.factory import load_model
+
+COLUMNS = ("file", "class", "probability", "top5", "error")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` did.
+
+    Attributes:
+        out: The CSV file.
+        images: Rows with a class.
+        errors: Rows with an error.
+    """
+
+    out: Path
+    images: int
+    errors: int
+
+    def __str__(self) -> str:
+        unreadable = f", {self.errors} unreadable" if self.errors else ""
+        return f"{self.images} images{unreadable}: {self.out}"
+
+
+def predict(
+    ckpt: Path,
+    paths: Sequence[Path],
+    out: Path = Path("predictions.csv"),
+    *,
+    batch_size: int = 256,
+    device: str = "auto",
+    threads: int | None = None,
+    arch: str | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    overwrite: bool = False,
+) -> Predictions:
+    """Predict the classes of images and write them to a CSV file.
+
+    The columns are `file`, `class`, `probability`, `top5` (the five most probable classes as `class:probability`,
+    separated by `;`) and `error`, which is empty for an image that could be read.
+
+    Args:
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        paths: Image files, and folders that are searched through all their subfolders.
+        out: The CSV file to write.
+        batch_size: Images per pass of the model.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        threads: Threads that read images; None: one for each core.
+        arch: The model's name, where the checkpoint does not tell.
+        classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
+        mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
+            tell.
+        std: Standard deviation of each channel, likewise.
+        overwrite: Replace `out` where it exists.
+
+    Returns:
+        How many images were classified and how many could not be read.
+
+    Raises:
+        InputError: No images, a checkpoint that cannot be used, or options that do not fit; nothing is written then.
+    """
+    for option, value in (("batch_size", batch_size), ("threads", 1 if threads is None else threads)):
+        if value < 1:
+            raise InputError(f"{option} is {value}: it must be at least 1.")
+    files = find_images(paths)
+    with output_file(Path(out).expanduser(), overwrite=overwrite) as part:
+        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
+        errors = 0
+        with part.open("w", newline="", encoding="utf-8") as file, _progress() as bar:
+            task = bar.add_task("predict", total=len(files))
+            rows = csv.writer(file)
+            rows.writerow(COLUMNS)
+            for batch in read_batches(
+                files,
+                in_chans=predictor.in_chans,
+                size=predictor.img_size,
+                batch_size=batch_size,
+                threads=threads,
+            ):
+                found = iter(predictor.rows(batch.images))
+                for path in batch.files:
+                    problem = batch.problems.get(path)
+                    rows.writerow([str(path), *(["", "", "", problem] if problem else [*next(found), ""])])
+                errors += len(batch.problems)
+                bar.advance(task, len(batch.files))
+    return Predictions(Path(out), len(files) - errors, errors)
+
+
+class Predictor:
+    """A model from a checkpoint with all that turns pixels into named classes.
+
+    Args:
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        arch: The model's name, where the checkpoint does not tell.
+        classes: Names of the classes, where the checkpoint has none.
+        mean: Mean of each channel (0 to 1), where the checkpoint has none.
+        std: Standard deviation of each channel, where the checkpoint has none.
+
+    Raises:
+        InputError: The checkpoint cannot be used, or these do not fit it.
+    """
+
+    def __init__(
+        self,
+        ckpt: Path,
+        *,
+        device: str | torch.device = "auto",
+        arch: str | None = None,
+        classes: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        self.device = _device(device)
+        model, stored = load_model(ckpt, arch=arch)
+        about = metadata(model, stored)
+        self.model: nn.Module = model.to(self.device)
+        self.in_chans = int(about["in_chans"])
+        self.img_size: tuple[int, int] = (about["img_size"][0], about["img_size"][1])
+        self.classes = list(classes or about["classes"])
+        if len(self.classes) != len(about["classes"]):
+            raise InputError(
+                f"{len(self.classes)} names of classes were given, the model of {ckpt} has {len(about['classes'])}."
+            )
+        if self.in_chans not in (1, 3):
+            raise InputError(
+                f"The model of {ckpt} takes {self.in_chans} channels: only grey and RGB files can be read."
+            )
+        self.mean, self.std = (
+            self._channels(name, value or about[name], ckpt) for name, value in (("mean", mean), ("std", std))
+        )
+
+    def _channels(self, name: str, values: Sequence[float] | None, ckpt: Path) -> Tensor:
+        if values is None:
+            raise InputError(
+                f"The checkpoint {ckpt} does not tell the {name} that its images were normalized with: give --mean and "
+                "--std, one number (0 to 1) for each channel, such as --mean '[0.4914,0.4822,0.4465]'."
+            )
+        if len(values) != self.in_chans:
+            raise InputError(f"{name} has {len(values)} numbers, the model of {ckpt} takes {self.in_chans} channels.")
+        return torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return pixels (B, C, H, W) uint8 as the model reads them, on its device."""
+        return (images.to(self.device, non_blocking=True).float() / 255 - self.mean) / self.std
+
+    @torch.inference_mode()
+    def best(self, images: Tensor) -> list[list[tuple[str, float]]]:
+        """Return the five most probable classes, with their probabilities, of each image (B, C, H, W) uint8."""
+        if not len(images):
+            return []
+        logits = self.model(self.normalized(images)).float()
+        values, indices = logits.softmax(-1).topk(min(5, len(self.classes)))
+        return [
+            [(self.classes[k], p) for k, p in zip(classes, probabilities, strict=True)]
+            for classes, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def rows(self, images: Tensor) -> list[tuple[str, str, str]]:
+        """Return class, probability and the five most probable classes of each image (B, C, H, W) uint8."""
+        return [
+            (best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best))
+            for best in self.best(images)
+        ]
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.accelerator.current_accelerator(check_available=True) if name == "auto" else torch.device(name)
+        device = device or torch.device("cpu")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {name!r} cannot be used here: choose auto, cpu, cuda, cuda:1 or mps.") from error
+    return device
+
+
+def _progress() -> Progress:
+    # A notebook would be asked for ipywidgets, or shown the control characters.
+    console, terminal = Console(stderr=True, force_jupyter=False), sys.stderr.isatty()
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not terminal)

@@ -1,0 +1,48 @@
+"""`cct report`: one HTML page about runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cct_lightning.comparison.page import page
+from cct_lightning.comparison.runs import read_runs
+from cct_lightning.comparison.variants import compare_runs
+from cct_lightning.errors import InputError
+from cct_lightning.system.atomic import write_text
+
+
+def report(
+    runs: Sequence[str],
+    *,
+    out: str = "report.html",
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    baseline: str | None = None,
+    title: str | None = None,
+) -> None:
+    """Write one HTML page about runs: table, curves, costs, classes, samples, options. It is readable offline.
+
+    Args:
+        runs: Run folders, or folders with run folders below.
+        out: File to write.
+        by: Options that make a variant, such as model.pool; all that differ when left out.
+        metric: What to compare, such as test/loss; test/acc where there is one.
+        baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
+        title: Title of the page; the names of the folders when left out.
+
+    Raises:
+        InputError: No runs, an option, metric or baseline that none of them has, or Plotly is not installed.
+    """
+    try:
+        import plotly  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "Plotly is not installed: `pip install 'cct_lightning[report]'`, or use `cct compare`."
+        ) from None
+    path = Path(out).expanduser()
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"Cannot write {out}: give a file in a folder that exists.")
+    comparison = compare_runs(read_runs(runs), by=by, metric=metric, baseline=baseline)
+    heading = title or ", ".join(dict.fromkeys(Path(run).absolute().name for run in runs))
+    write_text(path, page(comparison, title=heading))
+    counts = f"{len(comparison.runs)} runs in {len(comparison.variants)} variants"
+    print(f"{counts}: {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,155 @@
+"""What runs leave for their report beside the summary: curves, and predictions for the test images.
+
+Letters: N test images, K classes, S sample images, C channels, (H, W) image, (h, w) grid of tokens.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cct_lightning.analysis.overlay import blend, over_uniform, pixels
+from cct_lightning.comparison.runs import Run
+from cct_lightning.runs.predictions import TEST_PREDICTIONS
+
+_SIDE = 96  # pixels of a sample on the page, at least
+_SHOWN = 12  # samples of each variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A test image with what a run said of it.
+
+    Attributes:
+        image: The image, as the address of a PNG (`data:...`).
+        overlay: The image under the pooling weights; empty for a model without.
+        label: True class.
+        predicted: Predicted class.
+        probability: Its probability.
+    """
+
+    image: str
+    overlay: str
+    label: str
+    predicted: str
+    probability: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is right."""
+        return self.label == self.predicted
+
+
+def curves(runs: Sequence[Run], key: str) -> pd.DataFrame:
+    """Return the mean and deviation over runs of a metric by epoch.
+
+    Args:
+        runs: Runs with a metrics.csv.
+        key: A column of it, such as val/acc.
+
+    Returns:
+        Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
+    """
+    parts = []
+    for run in runs:
+        if run.folder is None:
+            continue
+        try:
+            table = pd.read_csv(run.folder / "metrics.csv", usecols=["epoch", key])
+        except (OSError, ValueError):
+            continue
+        # The last value of an epoch counts: a continued run may have begun it twice.
+        parts.append(table.dropna().groupby("epoch", as_index=False).last())
+    if not parts:
+        return pd.DataFrame({"epoch": [], "mean": [], "std": []})
+    grouped = pd.concat(parts).groupby("epoch")[key]
+    table = grouped.agg(["mean", "std"]).fillna(0.0).reset_index()
+    table["epoch"] = table["epoch"].astype(int) + 1
+    return table
+
+
+def predictions(run: Run) -> dict[str, Any] | None:
+    """Return the arrays of a run's test predictions; None where it has none that can be read."""
+    if run.folder is None:
+        return None
+    try:
+        with np.load(run.folder / TEST_PREDICTIONS, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
+    """Count the test predictions of some runs together.
+
+    Returns:
+        K class names and counts (K, K), true classes in rows; None where no run has predictions, or their classes
+        differ.
+    """
+    found = [part for run in runs if (part := predictions(run)) is not None]
+    names = {tuple(part["classes"].tolist()) for part in found}
+    if len(names) != 1:
+        return None
+    classes = list(names.pop())
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for part in found:
+        np.add.at(counts, (part["label"], part["top"][:, 0]), 1)
+    return classes, counts
+
+
+def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.ndarray | None]]:
+    """Return the accuracy of each class (K,) in percent for each group of runs; NaN for a class without test images.
+
+    Returns:
+        K class names, those of the first group with predictions, and one entry per group: None without predictions, or
+        with those of other classes.
+    """
+    found = [confusion(runs) for runs in groups]
+    classes = next((part[0] for part in found if part is not None), [])
+    with np.errstate(invalid="ignore"):
+        return classes, [
+            100 * np.diag(part[1]) / part[1].sum(1) if part is not None and part[0] == classes else None
+            for part in found
+        ]
+
+
+def samples(run: Run) -> list[Sample]:
+    """Return the sample images of a run: the first ones of the test split, which all runs of a data set share."""
+    found = predictions(run)
+    if found is None or "image" not in found:
+        return []
+    images, classes = pixels(found["image"][:_SHOWN]), found["classes"]
+    heat = over_uniform(found["weight"].astype(np.float32)) if "weight" in found else None
+    shown = []
+    for i, (image, row) in enumerate(zip(images, found["row"], strict=False)):
+        scale = max(1, -(-_SIDE // max(image.shape[:2])))
+        size = (image.shape[0] * scale, image.shape[1] * scale)
+        overlay = png(blend(image, heat[i], top=float(heat.max()), size=size)) if heat is not None else ""
+        shown.append(
+            Sample(
+                image=png(image),
+                overlay=overlay,
+                label=str(classes[found["label"][row]]),
+                predicted=str(classes[found["top"][row, 0]]),
+                probability=float(found["prob"][row, 0]),
+            )
+        )
+    return shown
+
+
+def png(image: np.ndarray) -> str:
+    """Return pixels (H, W, 3) as the address of a PNG that stands in the page itself."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def has_predictions(run: Run) -> bool:
+    """Tell whether a run kept its test predictions."""
+    return run.folder is not None and Path(run.folder / TEST_PREDICTIONS).is_file()

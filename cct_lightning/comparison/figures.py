@@ -1,0 +1,172 @@
+"""The figures of a report, in Plotly: they zoom, and a click in the legend hides a variant."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
+
+from cct_lightning.analysis.style import MARKERS, OKABE_ITO
+from cct_lightning.comparison.evidence import confusion, curves
+from cct_lightning.comparison.statistics import deviation, mean
+from cct_lightning.comparison.tables import is_share
+from cct_lightning.comparison.variants import Comparison
+
+# matplotlib's markers, by Plotly's names
+_SYMBOLS = dict(
+    zip(MARKERS, ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"), strict=True)
+)
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_TELL_APART = 20  # classes up to which percentages are written into a matrix
+
+
+def color(i: int) -> str:
+    """Return the color of the i-th variant; markers and dashes tell apart those that share one."""
+    return OKABE_ITO[i % 7]
+
+
+def _faded(i: int) -> str:
+    red, green, blue = (int(color(i)[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"
+
+
+def _text(text: str, *, room: int = 60) -> str:
+    # Plotly reads markup in texts, and draws nothing where they leave no room.
+    return escape(text if len(text) <= room else text[: room - 1] + "…", quote=False)
+
+
+def _finish(figure: go.Figure, *, x: str, y: str, height: int = 460) -> go.Figure:
+    return figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 64, "r": 16, "t": 40, "b": 56},
+        font={"size": 14},
+        xaxis_title=_text(x),
+        yaxis_title=_text(y),
+        # Below the figure, so that a phone has its whole width for the curves.
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+        hovermode="closest",
+    )
+
+
+def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
+    """Draw a metric by epoch: the mean over seeds of each variant, in a band of one standard deviation.
+
+    Args:
+        comparison: The variants.
+        key: A column of metrics.csv.
+    """
+    figure, scale = go.Figure(), 100 if is_share(key) else 1
+    for i, variant in enumerate(comparison.variants):
+        table = curves(variant.runs, key)
+        if table.empty:
+            continue
+        group = {"legendgroup": str(i)}
+        low, high = scale * (table["mean"] - table["std"]), scale * (table["mean"] + table["std"])
+        if table["std"].any():
+            band = {"x": [*table["epoch"], *table["epoch"][::-1]], "y": [*high, *low[::-1]]}
+            figure.add_scatter(
+                **band, **group, fill="toself", fillcolor=_faded(i), mode="none", hoverinfo="skip", showlegend=False
+            )
+        figure.add_scatter(
+            x=table["epoch"].tolist(),
+            y=(scale * table["mean"]).tolist(),
+            **group,
+            name=_text(variant.name),
+            mode="lines" if len(table) > 1 else "markers",
+            line={"color": color(i), "dash": _DASHES[i // 7 % len(_DASHES)]},
+            hovertemplate="epoch %{x}: %{y:.4g}",
+        )
+    if all(max(line.x) <= 10 for line in figure.data):
+        figure.update_xaxes(dtick=1)  # no half epochs
+    return _finish(figure, x="epoch", y=f"{key} (%)" if scale == 100 else key) if figure.data else None
+
+
+def against_cost(comparison: Comparison, key: str, title: str) -> go.Figure | None:
+    """Draw the result of each variant against what it costs, with one standard deviation.
+
+    Args:
+        comparison: The variants.
+        key: A key of the summaries: params, macs or seconds.
+        title: Title of the axis.
+    """
+    figure, scale = go.Figure(), 100 if is_share(comparison.metric) else 1
+    for i, variant in enumerate(comparison.variants):
+        cost = variant.cost(key)
+        if not variant.results or np.isnan(cost):
+            continue
+        spread = deviation(variant.results)
+        figure.add_scatter(
+            x=[cost],
+            y=[scale * mean(variant.results)],
+            error_y={"type": "data", "array": [0 if np.isnan(spread) else scale * spread]},
+            name=_text(variant.name),
+            mode="markers",
+            marker={"color": color(i), "size": 11, "symbol": _SYMBOLS[MARKERS[i % len(MARKERS)]]},
+            hovertemplate="%{x:.4g}: %{y:.4g}",
+        )
+    metric = comparison.metric
+    return _finish(figure, x=title, y=f"{metric} (%)" if scale == 100 else metric) if figure.data else None
+
+
+def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
+    """Draw the confusion matrix of each variant in percent of the true class, all seeds together."""
+    figures = []
+    for variant in comparison.variants:
+        if (found := confusion(variant.finished)) is not None:
+            classes, counts = found
+            percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            figure = _heatmap(percent, x=classes, y=classes, few=len(classes) <= _TELL_APART)
+            figure.update_layout(xaxis_title="predicted class", yaxis_title="true class", height=560)
+            figures.append((variant.name, figure))
+    return figures
+
+
+def _heatmap(values: np.ndarray, *, x: Sequence[str], y: Sequence[str], few: bool) -> go.Figure:
+    figure = go.Figure(
+        go.Heatmap(
+            z=values.round(2).tolist(),
+            x=list(range(len(x))),
+            y=list(range(len(y))),
+            zmin=0,
+            zmax=100,
+            colorscale="Cividis",
+            colorbar={"title": "%", "thickness": 12},
+            text=[["" if value == 0 else f"{value:.0f}" for value in row] for row in values] if few else None,
+            texttemplate="%{text}" if few else None,
+            hovertemplate="%{z:.1f} %<extra></extra>",
+        )
+    )
+    # By number, since two classes may share a name.
+    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=[_text(name, room=20) for name in x], type="linear")
+    figure.update_yaxes(
+        tickvals=list(range(len(y))),
+        ticktext=[_text(name, room=20) for name in y],
+        autorange="reversed",
+        automargin=True,
+    )
+    return _finish(figure, x="", y="")
+
+
+def to_html(figure: go.Figure, ident: str) -> str:
+    """Return a figure as a part of a page that has Plotly already.
+
+    Args:
+        figure: The figure.
+        ident: Its id in the page.
+    """
+    return plotly.io.to_html(
+        figure,
+        include_plotlyjs=False,
+        include_mathjax=False,
+        full_html=False,
+        div_id=ident,
+        default_width="100%",
+        default_height=f"{figure.layout.height}px",
+        config={
+            "responsive": True,
+            "displaylogo": False,
+            "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+        },
+    )

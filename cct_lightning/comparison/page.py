@@ -1,0 +1,123 @@
+"""One HTML page about runs, that holds everything it shows and needs no network."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cct_lightning.comparison import tables
+from cct_lightning.comparison.runs import Run, matters, values_of
+from cct_lightning.comparison.statistics import mean
+from cct_lightning.comparison.variants import Comparison, Variant, notes
+
+_COSTS = (
+    ("params", "parameters"),
+    ("macs", "multiply-accumulates of one image"),
+    ("seconds", "wall time of a run (s)"),
+)
+_CURVES = ("val/acc", "val/loss", "train/loss")
+
+
+def page(comparison: Comparison, *, title: str) -> str:
+    """Return the page.
+
+    Args:
+        comparison: The variants.
+        title: Title of the page.
+    """
+    from plotly.offline import get_plotlyjs
+
+    from cct_lightning.comparison import figures
+    from cct_lightning.comparison.evidence import has_predictions, samples
+
+    curves = [(key, figures.learning_curves(comparison, key)) for key in _CURVES]
+    costs = [(text, figures.against_cost(comparison, key, text)) for key, text in _COSTS]
+    shown = [
+        (variant, next((run for run in variant.finished if has_predictions(run)), None))
+        for variant in comparison.variants
+    ]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    return template.render(
+        title=title,
+        date=datetime.date.today().isoformat(),
+        metric=comparison.metric,
+        plotly=get_plotlyjs(),
+        left=len(comparison.options),
+        headings=tables.headings(comparison),
+        rows=[_row(comparison, variant) for variant in comparison.variants],
+        notes=notes(comparison),
+        curves=[(key, figures.to_html(fig, f"curve-{i}")) for i, (key, fig) in enumerate(curves) if fig],
+        costs=[(text, figures.to_html(fig, f"cost-{i}")) for i, (text, fig) in enumerate(costs) if fig],
+        classes=_classes(comparison),
+        matrices=[
+            (name, figures.to_html(fig, f"confusion-{i}"))
+            for i, (name, fig) in enumerate(figures.confusion_matrices(comparison))
+        ],
+        samples=[(variant.name, run.name, samples(run)) for variant, run in shown if run is not None],
+        **_options(comparison),
+    )
+
+
+def _row(comparison: Comparison, variant: Variant) -> dict[str, Any]:
+    delta = comparison.to_baseline(variant)
+    keys: list[Any] = [
+        *variant.values.values(),
+        len(variant.results),
+        mean(variant.results),
+        delta.mean if delta else 0.0,
+        delta.p if delta else 2.0,
+        delta.p_paired if delta else 2.0,
+        *(variant.cost(key) for key in ("params", "macs", "images_per_s", "seconds")),
+    ]
+    # NaN sorts last.
+    keys = ["" if key != key else key for key in keys]
+    return {
+        "cells": list(zip(tables.cells(comparison, variant), keys, strict=True)),
+        "baseline": variant is comparison.baseline,
+        "empty": not variant.results,
+    }
+
+
+def _classes(comparison: Comparison) -> dict[str, Any]:
+    from cct_lightning.comparison.evidence import class_accuracy
+
+    names, columns = class_accuracy([variant.finished for variant in comparison.variants])
+    kept = [(v.name, c) for v, c in zip(comparison.variants, columns, strict=True) if c is not None]
+    rows = [(name, [f"{c[k]:.1f}" if c[k] == c[k] else "-" for _, c in kept]) for k, name in enumerate(names)]
+    return {"variants": [name for name, _ in kept], "rows": rows}
+
+
+def _options(comparison: Comparison) -> dict[str, Any]:
+    runs = comparison.runs
+    keys = list(comparison.options.values())
+    known = sorted({key for run in runs for key in run.config})
+    same = [key for key in known if len({str(run.config.get(key)) for run in runs if run.complete}) == 1]
+    varying = [
+        key for key in known if key not in same and key not in keys and (matters(key) or key == "seed_everything")
+    ]
+    whole = next((run for run in runs if run.complete), runs[0])
+    base = comparison.baseline.runs[0] if comparison.baseline else None
+    return {
+        "option_keys": [*keys, *varying],
+        "option_rows": [_option_row(run, [*keys, *varying], base, comparison.metric) for run in runs],
+        "shared": [(key, whole.config[key]) for key in same if key in whole.config],
+    }
+
+
+def _option_row(run: Run, keys: Sequence[str], base: Run | None, metric: str) -> dict[str, Any]:
+    values = values_of(run, keys)
+    theirs = values_of(base, keys) if base is not None else values
+    value = run.summary.get(metric)
+    scale, unit = (100, " %") if tables.is_share(metric) else (1, "")
+    return {
+        "name": run.name,
+        "status": run.status,
+        "result": f"{scale * value:.4g}{unit}" if isinstance(value, int | float) else "-",
+        # The seed differs by intent.
+        "values": [(text, key != "seed_everything" and text != theirs[key]) for key, text in values.items()],
+    }

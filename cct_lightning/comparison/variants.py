@@ -1,0 +1,224 @@
+"""Runs grouped into variants: those that differ in their seed alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from cct_lightning.ablation.grid import short_names
+from cct_lightning.comparison.runs import Run, differing, values_of
+from cct_lightning.comparison.statistics import Difference, deviation, difference, mean
+from cct_lightning.errors import InputError, nearest
+
+_DEFAULT_METRICS = ("test/acc", "best_val/acc", "test/loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        values: Short name of an option -> value, for the options in which variants differ.
+        runs: All runs, finished or not.
+        metric: What is compared.
+    """
+
+    values: Mapping[str, str]
+    runs: tuple[Run, ...]
+    metric: str
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        """The finished runs that have the metric."""
+        return [run for run in self.runs if run.status == "finished" and _number(run, self.metric) is not None]
+
+    @cached_property
+    def results(self) -> list[float]:
+        """The metric of each finished run."""
+        return [float(run.summary[self.metric]) for run in self.finished]
+
+    @cached_property
+    def by_seed(self) -> dict[int, float]:
+        """Seed -> metric; the mean where several runs share a seed."""
+        seeds: dict[int, list[float]] = {}
+        for run, value in zip(self.finished, self.results, strict=True):
+            if run.seed is not None:
+                seeds.setdefault(run.seed, []).append(value)
+        return {seed: mean(values) for seed, values in seeds.items()}
+
+    @property
+    def index(self) -> float:
+        """The place of its first run in the grid; infinite outside of a grid."""
+        return min((run.index for run in self.runs if run.index is not None), default=math.inf)
+
+    @property
+    def name(self) -> str:
+        """What tells the variant apart, such as `arch=cct_7_3x2, pool=seqpool`."""
+        return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "all runs"
+
+    def cost(self, key: str) -> float:
+        """Return the mean over finished runs of something in their summaries; NaN where none has it."""
+        numbers = [_number(run, key) for run in self.finished]
+        return mean([number for number in numbers if number is not None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Variants side by side.
+
+    Attributes:
+        metric: What is compared.
+        options: Short name -> dotted option, for the options in which variants differ.
+        variants: The best one first, those without a result last.
+        baseline: The variant that the others are compared with; None when none has a result.
+    """
+
+    metric: str
+    options: Mapping[str, str]
+    variants: tuple[Variant, ...]
+    baseline: Variant | None
+
+    def to_baseline(self, variant: Variant) -> Difference | None:
+        """Return the difference of a variant to the baseline; None for the baseline and without results."""
+        base = self.baseline
+        if base is None or variant is base or not variant.results:
+            return None
+        return difference(variant.results, base.results, variant.by_seed, base.by_seed)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in the order of the variants."""
+        return [run for variant in self.variants for run in variant.runs]
+
+    @property
+    def unfinished(self) -> list[Run]:
+        """The runs that have no result."""
+        done = {id(run) for variant in self.variants for run in variant.finished}
+        return [run for run in self.runs if id(run) not in done]
+
+    def frame(self) -> pd.DataFrame:
+        """Return the comparison as numbers: one row per variant, accuracies from 0 to 1."""
+        rows = []
+        for variant in self.variants:
+            delta = self.to_baseline(variant)
+            empty = dict.fromkeys(("difference", "ci_low", "ci_high", "p_welch", "p_paired"), math.nan)
+            rows.append(
+                {
+                    **variant.values,
+                    "n": len(variant.results),
+                    "mean": mean(variant.results),
+                    "std": deviation(variant.results),
+                    **empty,
+                    **(
+                        {
+                            "difference": delta.mean,
+                            "ci_low": delta.low,
+                            "ci_high": delta.high,
+                            "p_welch": delta.p,
+                            "p_paired": delta.p_paired,
+                        }
+                        if delta
+                        else {}
+                    ),
+                    **{key: variant.cost(key) for key in ("params", "macs", "images_per_s", "seconds")},
+                    "unfinished": len(variant.runs) - len(variant.results),
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+def compare_runs(
+    runs: Sequence[Run], *, by: Sequence[str] = (), metric: str | None = None, baseline: str | None = None
+) -> Comparison:
+    """Group runs into variants.
+
+    Args:
+        runs: The runs, one at least.
+        by: Options that make a variant, dotted or their last part; all that differ when empty.
+        metric: A key of the summaries; the test accuracy where there is one.
+        baseline: Values such as `pool=class_token`; the first of the grid, else the worst variant.
+
+    Returns:
+        The variants, the best one first.
+
+    Raises:
+        InputError: An option, metric or baseline that no run has.
+    """
+    keys = [_option(runs, key) for key in by] or differing(runs)
+    metric = _metric(runs, metric)
+    names = short_names(keys)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(values_of(run, keys).values()), []).append(run)
+    variants = [
+        Variant(values=dict(zip(names.values(), values, strict=True)), runs=tuple(group), metric=metric)
+        for values, group in groups.items()
+    ]
+    sign = 1 if metric.endswith("loss") else -1
+    variants.sort(key=lambda variant: (not variant.results, sign * mean(variant.results) if variant.results else 0))
+    return Comparison(
+        metric=metric,
+        options={name: key for key, name in names.items()},
+        variants=tuple(variants),
+        baseline=_baseline(variants, baseline),
+    )
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what a reader must know beside the numbers: runs without a result, repeated seeds."""
+    lines = []
+    for variant in comparison.variants:
+        count = len(variant.finished)
+        repeated = count - len({run.seed for run in variant.finished})
+        if repeated:
+            lines.append(f"{variant.name}: {repeated} of {count} runs repeat a seed and are no independent samples.")
+    for run in comparison.unfinished:
+        status = run.status if run.status != "finished" else f"finished without {comparison.metric}"
+        lines.append(f"{run.name}: {status}{f' ({run.reason})' if run.reason else ''}.")
+    return lines
+
+
+def _number(run: Run, key: str) -> float | None:
+    value = run.summary.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _option(runs: Sequence[Run], key: str) -> str:
+    known = dict.fromkeys(name for run in runs for name in run.config)
+    matches = [name for name in known if name == key or name.endswith(f".{key}")]
+    if key in known:
+        return key
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(f"--by {key} could be {' or '.join(matches)}: give the whole name.")
+    raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
+
+
+def _metric(runs: Sequence[Run], metric: str | None) -> str:
+    known = dict.fromkeys(key for run in runs for key in run.summary if _number(run, key) is not None)
+    if metric is None:
+        return next((key for key in _DEFAULT_METRICS if key in known), _DEFAULT_METRICS[0])
+    if metric not in known:
+        raise InputError(f"No run has the metric {metric!r}: there are {', '.join(known)}.{nearest(metric, known)}")
+    return metric
+
+
+def _baseline(variants: Sequence[Variant], wanted: str | None) -> Variant | None:
+    done = [variant for variant in variants if variant.results]
+    if wanted is not None:
+        terms = {term.strip() for term in wanted.split(",")}
+        found = [v for v in done if terms <= {f"{key}={value}" for key, value in v.values.items()}]
+        if len(found) != 1:
+            raise InputError(
+                f"--baseline {wanted!r} fits {len(found)} variants with results: choose one, such as "
+                f"{(done or variants)[-1].name!r}."
+            )
+        return found[0]
+    first = min(done, key=lambda variant: variant.index, default=None)
+    # Without a grid none comes first: then the worst one does.
+    return first if first is not None and first.index < math.inf else done[-1] if done else None

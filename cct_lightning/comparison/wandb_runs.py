@@ -1,0 +1,55 @@
+"""Runs of a W&B project, read through its API."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cct_lightning.ablation.grid import SEED
+from cct_lightning.comparison.runs import Run, flatten
+from cct_lightning.errors import InputError
+
+_STATUS = {"crashed": "interrupted", "killed": "interrupted", "preempted": "interrupted", "pending": "waiting"}
+
+
+def fetch_runs(project: str, *, group: str | None = None) -> list[Run]:
+    """Read the runs of a project.
+
+    Args:
+        project: ENTITY/PROJECT.
+        group: Only the runs of this group.
+
+    Raises:
+        InputError: No such project, no login, or no answer.
+    """
+    if project.count("/") != 1:
+        raise InputError(f"{project!r} is no W&B project: give ENTITY/PROJECT.")
+    import wandb
+
+    try:
+        found = wandb.Api().runs(project, filters={"group": group} if group else None)
+        return [
+            to_run({"name": run.name, "state": run.state, "config": run.config, "summary": dict(run.summary)})
+            for run in found
+        ]
+    except (wandb.Error, ValueError) as error:
+        raise InputError(f"Cannot read the W&B project {project}: {' '.join(str(error).split())[:200]}") from error
+
+
+def to_run(record: Mapping[str, Any]) -> Run:
+    """Turn a record of the API into a run.
+
+    Args:
+        record: `name`, `state`, `config` and `summary` of a run.
+    """
+    config = flatten({key: value for key, value in record["config"].items() if not key.startswith("_")})
+    state = record["state"]
+    summary = {key: value for key, value in record["summary"].items() if not key.startswith("_")}
+    # W&B calls finished what ended without an error; our own status also tells whether it was tested.
+    status = str(summary.get("status", state)) if state == "finished" else _STATUS.get(state, state)
+    return Run(
+        name=record["name"],
+        status=status,
+        reason=str(summary.get("reason", "")) if status == "failed" else "",
+        config=config,
+        summary=summary,
+        seed=config.get(SEED),
+    )

@@ -1,0 +1,1 @@
+"""What run is this? Options, recipes and their bases, and the resolved configuration that everybody compares by."""

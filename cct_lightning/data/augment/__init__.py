@@ -1,0 +1,1 @@
+"""Augmentation of whole batches on their device: policies, operations, mixing, counter-based random numbers."""

@@ -1,0 +1,219 @@
+"""Augmentation of a whole batch on its device: each sample its own, reproducible from (seed, epoch, sample index).
+
+Letters: B images, C channels, H rows, W columns of the input, size of the output.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from cct_lightning.data.augment import counter_rng, crop, erasing, geometric, operations, resample
+from cct_lightning.data.augment.auto import DRAWS, AutoAugmenter
+from cct_lightning.data.augment.pixels import to_uint8
+from cct_lightning.data.augment.policies import POLICIES, AugmentPolicy, find_policy
+from cct_lightning.errors import InputError
+
+__all__ = ["POLICIES", "Augment", "AugmentPolicy"]
+
+# One stream of random numbers per part: a part that is switched on or off leaves the others' numbers alone.
+_CROP, _AFFINE, _AUTO, _ERASE = range(4)
+
+
+class Augment(nn.Module):
+    """Turn a batch of uint8 images into normalized floats, augmented by a policy.
+
+    The result depends on the images, their indices, the epoch and the seed alone: not on the batch a sample is in, on
+    workers, devices, or any global random state. Images of another size than `size` are resized to it (bilinear,
+    antialiased), before the rest, or by the resized crop itself.
+
+    Args:
+        policy: A policy, or the name of one in `POLICIES`.
+        size: Height and width of the output.
+        mean: Mean of every channel, on the scale of 0 to 1.
+        std: Standard deviation of every channel, likewise.
+        seed: The run's seed.
+        dtype: Of the output. `.to(torch.bfloat16)` on the module changes it too; the arithmetic stays float32.
+
+    Raises:
+        InputError: No such policy, or sizes, means or deviations that cannot be.
+
+    Example:
+        >>> augment = Augment("light", size=(32, 32), mean=[0.5], std=[0.25])
+        >>> augment(torch.zeros(2, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]), epoch=0).shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    scale: Tensor
+    offset: Tensor
+    fill: Tensor
+    output: Tensor
+
+    def __init__(
+        self,
+        policy: AugmentPolicy | str,
+        *,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.policy = find_policy(policy)
+        self.name = policy if isinstance(policy, str) else "custom"
+        if len(size) != 2 or min(size) < 1:
+            raise InputError(f"size is a height and a width of at least 1 pixel; got {tuple(size)}.")
+        if len(mean) != len(std) or not mean:
+            raise InputError(f"mean and std have one number per channel; got {len(mean)} and {len(std)}.")
+        if min(std) <= 0:
+            raise InputError(f"std is positive in every channel, on the scale of 0 to 1; got {list(std)}.")
+        self.size, self.mean, self.std, self.seed = (int(size[0]), int(size[1])), tuple(mean), tuple(std), seed
+        # Not part of a checkpoint. `output` is empty: it remembers the output's dtype through `.to()`.
+        self.register_buffer("output", torch.empty(0, dtype=dtype), persistent=False)
+        self._set_constants()
+
+    def _set_constants(self) -> None:
+        device = self.output.device
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (self.mean, self.std))
+        fill = mean.mul(255).round() if self.policy.fill == "mean" else torch.full_like(mean, self.policy.fill)
+        constants = {
+            "scale": (1 / (255 * std))[:, None, None],  # (C, 1, 1)
+            "offset": (-mean / std)[:, None, None],
+            "fill": fill.clamp(0, 255).to(torch.uint8),  # (C,)
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+        if self.policy.auto != "none":
+            self.auto = AutoAugmenter(self.policy, size=self.size, device=device)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(fn, recurse)
+        self._set_constants()  # in float32 whatever the module was converted to
+        return self
+
+    def extra_repr(self) -> str:
+        """What `print(augment)` shows."""
+        h, w = self.size
+        return f"{self.name}: {self.policy}; {len(self.mean)}x{h}x{w}, seed={self.seed}, dtype={self.output.dtype}"
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """Augment and normalize.
+
+        Args:
+            images: uint8, shape (B, C, H, W).
+            index: The samples' places in the data set, int64, shape (B,).
+            epoch: The epoch, from 0.
+
+        Returns:
+            Normalized images, shape (B, C, *size), in the module's dtype.
+
+        Raises:
+            InputError: Images or indices of the wrong type or shape.
+        """
+        self._check(images)
+        if index.shape != images.shape[:1] or index.dtype != torch.int64:
+            raise InputError(
+                f"index has one int64 per image, {images.shape[0]} here; got {tuple(index.shape)} {index.dtype}."
+            )
+        with torch.autocast(images.device.type, enabled=False):
+            normalized = self._finish(self._pixels(images, index, epoch))
+            if self.policy.erasing:
+                draw = partial(self._draw, stream=_ERASE, epoch=epoch)
+                normalized = erasing.erase(normalized, self.policy, index, draw)
+            return normalized.to(self.output.dtype)
+
+    @torch.no_grad()
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalize without augmenting, for evaluation: uint8 (B, C, H, W) to the module's dtype (B, C, *size)."""
+        self._check(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self._finish(self._fit(images)).to(self.output.dtype)
+
+    @torch.no_grad()
+    def preview(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """What the model is shown, as uint8 pixels to look at, shape (B, C, *size); arguments as for a call."""
+        seen = (self(images, index, epoch).float() - self.offset) / (self.scale * 255)
+        return to_uint8(seen.mul_(255).round_())
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise InputError(
+                f"Augment takes uint8 images of shape (batch, {len(self.mean)}, height, width), as many channels as "
+                f"mean and std have; got {images.dtype} {tuple(images.shape)}."
+            )
+
+    def _fit(self, images: Tensor) -> Tensor:
+        """Resize to the output's size where needed."""
+        b, _, h, w = images.shape
+        if (h, w) == self.size:
+            return images
+        zero = torch.zeros(b, dtype=torch.int64, device=images.device)
+        no = zero.bool()
+        rows = resample.matrices(zero, zero + h, no, no, inputs=h, outputs=self.size[0])
+        columns = resample.matrices(zero, zero + w, no, no, inputs=w, outputs=self.size[1])
+        return resample.resize(images, rows, columns)
+
+    def _pixels(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        policy = self.policy
+        if policy.resized_crop_scale is None:
+            images = self._fit(images)
+        if policy.auto != "none" and policy.auto_first:
+            images = self._auto(images, index, epoch)
+        images = self._crop_and_flip(images, index, epoch)
+        if policy.affine:
+            images = self._affine(images, index, epoch)
+        if policy.auto != "none" and not policy.auto_first:
+            images = self._auto(images, index, epoch)
+        return images
+
+    def _draw(self, n: int, *, stream: int, index: Tensor, epoch: int) -> Tensor:
+        return counter_rng.uniform(n, seed=self.seed, epoch=epoch, index=index, stream=stream)
+
+    def _auto(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        draws = self._draw(self.auto.slots * DRAWS, stream=_AUTO, index=index, epoch=epoch)
+        drawn = self.auto.draw(draws)
+        for op, argument, cubic in zip(drawn.op.T, drawn.argument.T, drawn.cubic.T, strict=True):
+            images = operations.apply(images, op, argument, cubic, self.fill, self.policy.interpolation)
+        return images
+
+    def _crop_and_flip(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        policy, (_, _, h, w) = self.policy, images.shape
+        if policy.resized_crop_scale is not None:
+            draws = self._draw(crop.BOX_DRAWS + 2, stream=_CROP, index=index, epoch=epoch)
+            top, left, height, width = crop.resized_boxes(
+                draws[:, : crop.BOX_DRAWS],
+                size=(h, w),
+                scale=policy.resized_crop_scale,
+                ratio=policy.resized_crop_ratio,
+            )
+            flip = draws[:, -2] < policy.hflip
+            cubic = draws[:, -1] < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.resized_crop_interpolation]
+            rows = resample.matrices(top, height, cubic, torch.zeros_like(flip), inputs=h, outputs=self.size[0])
+            columns = resample.matrices(left, width, cubic, flip, inputs=w, outputs=self.size[1])
+            return resample.resize(images, rows, columns)
+        if not (policy.crop_padding or policy.hflip):
+            return images
+        draws = self._draw(3, stream=_CROP, index=index, epoch=epoch)
+        pad_h, pad_w = round(policy.crop_padding * h), round(policy.crop_padding * w)
+        top = counter_rng.integers(draws[:, 0], 2 * pad_h + 1) - pad_h
+        left = counter_rng.integers(draws[:, 1], 2 * pad_w + 1) - pad_w
+        flip = draws[:, 2] < policy.hflip
+        return crop.window(images, top, left, flip, size=(h, w), mode=policy.padding_mode, fill=self.fill)
+
+    def _affine(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        policy, (h, w) = self.policy, images.shape[2:]
+        draws = self._draw(5, stream=_AFFINE, index=index, epoch=epoch)
+        degrees = (2 * draws[:, 0] - 1) * policy.affine_degrees
+        low, high = policy.affine_scale
+        zoom = low + (high - low) * draws[:, 1]
+        across, down = ((2 * draws[:, 2:4] - 1) * policy.affine_translate).unbind(1)
+        shift = torch.stack((across * w, down * h), 1)
+        matrix = geometric.affine_matrix(degrees, zoom, shift, (h, w))
+        cubic = draws[:, 4] < (1.0 if policy.interpolation == "bicubic" else 0.5)
+        return geometric.transform(images, matrix, cubic, self.fill, policy.interpolation)
+
+    def _finish(self, pixels: Tensor) -> Tensor:
+        return pixels.to(torch.float32).mul_(self.scale).add_(self.offset)

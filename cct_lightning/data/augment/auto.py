@@ -1,0 +1,92 @@
+"""What automatic augmentation draws: operations and their arguments, for RandAugment, AutoAugment and TrivialAugment.
+
+Sources: RandAugment as in timm's `rand_augment_transform` (Cubuk et al., arXiv 1909.13719); AutoAugment with its
+published policies (Cubuk et al., arXiv 1805.09501) and TrivialAugmentWide (Müller and Hutter, arXiv 2103.10158) as in
+torchvision.
+
+Letters: B images, S operations per image, one after the other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cct_lightning.data.augment import counter_rng
+from cct_lightning.data.augment.auto_tables import AUTOAUGMENT, SPACES, SubPolicy
+from cct_lightning.data.augment.operations import Op
+from cct_lightning.data.augment.policies import AugmentPolicy
+
+DRAWS = 6  # uniform numbers for each operation
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Operations of a batch, in the order of their application: shape (B, S) each."""
+
+    op: Tensor  # `Op`, int64
+    argument: Tensor  # in the operation's unit, float32
+    cubic: Tensor  # whether to sample bicubically where the interpolation is random, bool
+
+
+class AutoAugmenter:
+    """Draws the operations of one policy for images of one size.
+
+    Args:
+        policy: Its `auto` is not `none`.
+        size: Height and width of the images that will be augmented.
+        device: Where to draw.
+    """
+
+    def __init__(self, policy: AugmentPolicy, *, size: tuple[int, int], device: torch.device) -> None:
+        self.policy = policy
+        self.slots = {"randaugment": policy.num_ops, "autoaugment": 2, "trivialaugment": 1}[policy.auto]
+        increasing = policy.auto == "randaugment" and policy.increasing
+        space = SPACES["randaugment_increasing" if increasing else policy.auto]
+        self.choices = torch.tensor(sorted(space), device=device)
+        # A table of the space's columns, one row per operation: base, span, sign, whole, bias (see `Range`).
+        rows = torch.zeros(Op.COUNT, 5, dtype=torch.float64)
+        for op, it in space.items():
+            span = it.span * (size[0] if op == Op.TRANSLATE_Y else size[1]) if it.per_side else it.span
+            rows[op] = torch.tensor((it.base, span, it.signed, it.whole is not None, it.whole or 0.0))
+        self.rows = rows.to(device)
+        if policy.auto == "autoaugment":
+            self._set_table(AUTOAUGMENT[policy.autoaugment_policy], device)
+
+    def _set_table(self, table: tuple[SubPolicy, ...], device: torch.device) -> None:
+        self.table_op = torch.tensor([[step[0] for step in pair] for pair in table], device=device)
+        self.table_prob = torch.tensor([[step[1] for step in pair] for pair in table], device=device)
+        self.table_level = torch.tensor([[step[2] / 9 for step in pair] for pair in table], device=device)
+
+    def draw(self, draws: Tensor) -> Drawn:
+        """Turn uniform numbers into operations.
+
+        Args:
+            draws: Shape (B, S * DRAWS).
+        """
+        policy = self.policy
+        choice, apply, first, second, sign, cubic = draws.view(len(draws), self.slots, DRAWS).unbind(2)  # (B, S)
+        if policy.auto == "autoaugment":
+            pair = counter_rng.integers(choice[:, 0], len(self.table_op))
+            op, level = self.table_op[pair], self.table_level[pair]
+            op = torch.where(apply < self.table_prob[pair], op, Op.IDENTITY)
+        else:
+            op = self.choices[counter_rng.integers(choice, len(self.choices))]
+            if policy.auto == "randaugment":
+                op = torch.where(apply < policy.op_prob, op, Op.IDENTITY)
+                # float64: the arguments, some of them truncated, then come out alike on every device.
+                noise = counter_rng.normal(first.double(), second.double()) * policy.magnitude_std
+                level = (policy.magnitude + noise).clamp(0, 10) / 10
+            else:
+                level = counter_rng.integers(first, 31) / 30
+        cubic = cubic < (1.0 if policy.interpolation == "bicubic" else 0.5)
+        return Drawn(op, self._argument(op, level.double(), sign), cubic)
+
+    def _argument(self, op: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+        """The argument of an operation at a level from 0 to 1."""
+        base, span, signed, whole, bias = self.rows[op].unbind(-1)
+        change = span * level
+        # The small addition keeps 0.3 * 110 from being truncated to 32.
+        truncated = torch.floor(change.abs() + bias + 1e-9) * change.sign()
+        change = torch.where(whole > 0, truncated, change)
+        return (base + torch.where((signed > 0) & (sign < 0.5), -change, change)).float()

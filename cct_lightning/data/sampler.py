@@ -1,0 +1,93 @@
+"""Training order as a pure function of (seed, epoch), on any number of processes and after a resume in mid-epoch.
+
+Lightning leaves a DistributedSampler alone and tells it the epoch. Rank r of R takes positions r, r + R, ... of one
+order, so the R local batches of a step are together the batch that one process would have taken.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from cct_lightning.data.batch import Batch
+from cct_lightning.errors import InputError
+
+
+class EpochSampler(DistributedSampler):
+    """A DistributedSampler that can begin in the middle of an epoch.
+
+    Args:
+        dataset: Only its length counts.
+        num_replicas: Number of processes.
+        rank: Which of them this is.
+        seed: Seed of the order, mixed with the epoch.
+        batch_size: Samples that one process takes in a step.
+        batches_done: Tells, when the first batch of an epoch is asked for, how many of its batches a resumed run
+            has already seen. Asked that late because Lightning builds the loader before it restores its progress.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        *,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        batch_size: int,
+        batches_done: Callable[[], int],
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed, drop_last=True)
+        self.batch_size = batch_size
+        self.batches_done = batches_done
+
+    def __iter__(self) -> Iterator[int]:
+        # Mixed, not added: seed + epoch would give epoch 1 of seed 0 the order of epoch 0 of seed 1.
+        mixed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        generator = torch.Generator().manual_seed(mixed)
+        order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+        mine = order[: self.total_size][self.rank :: self.num_replicas]
+        return iter(mine[self.batches_done() * self.batch_size :].tolist())
+
+
+class Loader(DataLoader[Batch]):
+    """A DataLoader whose workers begin when the first batch is asked for, not when the iterator is made.
+
+    Lightning makes the iterator before it sets the epoch and restores its progress; workers that prefetch would take
+    the order of another epoch. The state is empty: the position follows from the trainer's progress, which a
+    checkpoint holds.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            # From a worker it comes wrapped in that worker's traceback; its own sentence stands at the end.
+            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing; that the method exists tells Lightning that a resume in mid-epoch is exact."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""
+
+
+def sampler_kwargs(trainer: pl.Trainer | None) -> dict[str, int]:
+    """Return how many processes share the data and which this is, as a sampler's arguments; strategies know best."""
+    told = None if trainer is None else trainer.distributed_sampler_kwargs
+    return {"num_replicas": 1, "rank": 0} if told is None else {key: told[key] for key in ("num_replicas", "rank")}
+
+
+def accumulation(trainer: pl.Trainer | None) -> int:
+    """Return the number of batches accumulated before an optimizer step."""
+    return 1 if trainer is None else trainer.accumulate_grad_batches
+
+
+def batches_done(trainer: pl.Trainer | None) -> int:
+    """Return how many batches of the present epoch were trained on; a resumed trainer counts those before, too."""
+    if trainer is None or not trainer.training:
+        return 0
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -1,0 +1,1 @@
+"""From files to pixels: decoding, the memory-mapped cache, where both lie."""

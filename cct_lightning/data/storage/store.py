@@ -1,0 +1,252 @@
+"""From a data set's name to its images: download, list, decode, cache. Everything that can go wrong goes wrong here."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cct_lightning.data.batch import FileDataset, ImageDataset, TensorDataset
+from cct_lightning.data.datasets.download import download_again, fetch, missing
+from cct_lightning.data.datasets.readers import Arrays, Files
+from cct_lightning.data.datasets.sources import Source
+from cct_lightning.data.storage import cache
+from cct_lightning.data.storage.cache import Content, Pool
+from cct_lightning.data.storage.decode import decode, decode_all, look
+from cct_lightning.data.storage.paths import cache_folders, default_root, writable
+from cct_lightning.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which data set, from where, and how its images are to be held."""
+
+    source: Source
+    root: str | None  # None: `default_root()`
+    cache_dir: str | None  # None: below the default root
+    download: bool
+    size: tuple[int, int] | None  # height and width that files are held at; arrays stay at their native size
+    stream: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """A data set that is ready: its images in a pool, or the list of its files when it is streamed."""
+
+    classes: tuple[str, ...]
+    label: Tensor  # (N,) int64
+    split: Tensor  # (N,) uint8: 0 train, 1 val, 2 test
+    in_chans: int
+    size: tuple[int, int]  # as the images are held
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image: Tensor | None  # (N, C, H, W) uint8; None: streamed
+    files: Files | None  # None: not made of files
+
+    def dataset(self, index: Tensor) -> ImageDataset:
+        """Return the images that `index` names, (M,) int64."""
+        if self.image is not None:
+            return TensorDataset(image=self.image, label=self.label, index=index)
+        assert self.files is not None
+        path = np.array([os.fsencode(path) for path in self.files.path])
+        return FileDataset(
+            root=self.files.root, path=path, label=self.label, index=index, size=self.size, in_chans=self.in_chans
+        )
+
+
+def held_size(source: Source, size: tuple[int, int] | None, asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width that the images are to be held at; None: the files decide.
+
+    Args:
+        source: The data set.
+        size: What the model sees; None: the files decide.
+        asked: What the user asked for.
+
+    Raises:
+        InputError: It is smaller than what the model sees, or the images are not files.
+    """
+    if asked is None:
+        return None if size is None else (round(size[0] * source.margin), round(size[1] * source.margin))
+    if not source.made_of_images:
+        raise InputError(f"{source.title} is held at its own size; leave stored_size out.")
+    if size is None or asked[0] < size[0] or asked[1] < size[1]:
+        raise InputError(f"stored_size {asked} needs an img_size that fits into it; img_size is {size or 'not given'}.")
+    return asked
+
+
+def open_stored(request: Request) -> StoredImages:
+    """Open a data set, downloading it and building its cache first when need be.
+
+    Raises:
+        InputError: Files are missing, broken, or contradict each other; one sentence.
+    """
+    source, place = request.source, _root(request)
+    if missing(source, place):
+        # Several processes may start at once, and torchvision does not expect another one to download with it.
+        with cache.locked(_cache_folder(request) / f"{source.name}-{_digest(place.resolve())}.download"):
+            fetch(source, place, allowed=request.download)
+    base = place / source.base
+    if not source.made_of_images:
+        if request.stream:
+            raise InputError(f"{source.title} comes as whole arrays, so it cannot be streamed. Leave stream out.")
+        key = _key(source, None, _stamp(base, source.files))
+        pool = _open(request, place, key, lambda: _arrays(source, _read(request, place)))
+        return _stored(pool, source.classes, None)
+    files = _read(request, place)
+    assert isinstance(files, Files)
+    _check_labels(files.label, len(files.classes), str(files.root))
+    if request.stream:
+        return _streamed(request, files)
+    key = _key(source, request.size, _stamp(files.root, files.path))
+    pool = _open(request, place, key, lambda: _decoded(request, files))
+    return _stored(pool, files.classes, files)
+
+
+def _read(request: Request, place: Path) -> Arrays | Files:
+    """Read the files; where one is broken, let torchvision, which knows their md5 sums, download it again."""
+    source = request.source
+    try:
+        return source.read(place / source.base)
+    except InputError:
+        if not request.download or source.torchvision is None or not download_again(source, place):
+            raise
+        return source.read(place / source.base)
+
+
+def _root(request: Request) -> Path:
+    if request.root is not None:
+        return Path(request.root).expanduser()
+    if request.source.made_of_images and request.source.torchvision is None:
+        raise InputError(f"The data set {request.source.name!r} needs data.root: the folder that holds its images.")
+    return default_root()
+
+
+def _cache_folder(request: Request) -> Path:
+    folders = cache_folders(request.cache_dir)
+    return next((folder for folder in folders if writable(folder)), folders[0])
+
+
+def _open(request: Request, place: Path, key: dict[str, Any], build: Callable[[], Content]) -> Pool:
+    # One slot for each source, place and size: a change of content replaces the cache instead of adding another.
+    name = f"{request.source.name}-{_digest(place.resolve(), key['size'])}.safetensors"
+    for folder in cache_folders(request.cache_dir):
+        pool = cache.load(folder / name, key)
+        if pool is not None:
+            return pool
+    return cache.load_or_build(_cache_folder(request) / name, key, build)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]
+
+
+def _key(source: Source, size: tuple[int, int] | None, stamp: str) -> dict[str, Any]:
+    return {"version": cache.VERSION, "source": source.name + source.code, "size": size, "content": stamp}
+
+
+def _stamp(root: Path, names: Iterable[str]) -> str:
+    """Return a digest of names, sizes and times of change: what tells, without reading, that files are the same."""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = os.stat(root / name)
+        except OSError as error:
+            raise InputError(f"Cannot read {root / name} ({error.strerror}). Restore the file.") from error
+        digest.update(os.fsencode(name) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _stored(pool: Pool, classes: tuple[str, ...], files: Files | None) -> StoredImages:
+    _, channels, height, width = pool.image.shape
+    return StoredImages(
+        classes=classes,
+        label=pool.label,
+        split=pool.split,
+        in_chans=channels,
+        size=(height, width),
+        mean=pool.mean,
+        std=pool.std,
+        image=pool.image,
+        files=files,
+    )
+
+
+def _streamed(request: Request, files: Files) -> StoredImages:
+    source = request.source
+    if request.size is None:
+        raise InputError("A streamed folder needs data.img_size: the height and width to bring its images to.")
+    channels = source.in_chans or 3
+    decode(files.root / files.path[0], in_chans=channels, size=request.size)  # a wrong tree shows at once
+    return StoredImages(
+        classes=files.classes,
+        label=torch.from_numpy(files.label),
+        split=torch.from_numpy(files.split),
+        in_chans=channels,
+        size=request.size,
+        mean=source.mean,
+        std=source.std,
+        image=None,
+        files=files,
+    )
+
+
+def _arrays(source: Source, arrays: Any) -> Content:
+    assert isinstance(arrays, Arrays)
+    _check_labels(arrays.label, len(source.classes), source.title)
+    expected = (source.in_chans, *(source.size or ()))
+    if arrays.image.shape[1:] != expected:
+        raise InputError(
+            f"{source.title}: the images are {arrays.image.shape[1:]} where {expected} was expected "
+            "(channels, height, width). Check that data.root holds the right data set."
+        )
+    return Content(chunks=[arrays.image], shape=arrays.image.shape, label=arrays.label, split=arrays.split)
+
+
+def _decoded(request: Request, files: Files) -> Content:
+    size, channels = request.size, request.source.in_chans
+    if size is None or channels is None:
+        sizes, grey = look(files.root, files.path)
+        channels = channels or (1 if grey else 3)
+        if size is None and len(sizes) > 1:
+            (h, w), (h2, w2) = min(sizes), max(sizes)
+            raise InputError(
+                f"The images in {files.root} differ in size (from {h}x{w} to {h2}x{w2}). "
+                "Give data.img_size the size to bring them to."
+            )
+        height, width = size or sizes.pop()
+    else:
+        height, width = size
+    chunks = decode_all(files.root, files.path, in_chans=channels, size=(height, width), resize=size is not None)
+    return Content(
+        chunks=_shown(chunks, len(files.path), request.source.name),
+        shape=(len(files.path), channels, height, width),
+        label=files.label,
+        split=files.split,
+    )
+
+
+def _check_labels(label: np.ndarray, num_classes: int, where: str) -> None:
+    if len(label) == 0:
+        raise InputError(f"{where} holds no images.")
+    if label.min() < 0 or label.max() >= num_classes:
+        wrong = label.min() if label.min() < 0 else label.max()
+        raise InputError(f"{where}: label {wrong} is out of range for {num_classes} classes (0..{num_classes - 1}).")
+
+
+def _shown(chunks: Iterator[np.ndarray], total: int, name: str) -> Iterator[np.ndarray]:
+    """Show a progress bar while images are decoded, when somebody is looking."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(f"Decoding {name}", total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk))

@@ -1,1 +1,0 @@
-"""Experiments: grids of runs, their comparison, their report."""

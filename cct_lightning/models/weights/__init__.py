@@ -1,0 +1,1 @@
+"""Weights from files: reading, published names, downloads, fitting them to a model."""

@@ -1,0 +1,233 @@
+"""From stored weights to a model: found, made to fit, and loaded with nothing left over.
+
+What may differ from the stored model is its classes, its image size and its channels; everything else must match by
+name and shape. The rule for channels is timm's (`adapt_input_conv`).
+
+Letters: P prefix tokens, (h, w) grid, N = P + h*w tokens, D embedding dimension, C channels.
+"""
+
+import logging
+import math
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import PUBLISHED, Arch, parse_arch
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.position import resize_embedding, sine_table
+from cct_lightning.models.weights.download import ADDRESS, checkpoint_folder, fetch, published
+from cct_lightning.models.weights.reader import StoredWeights, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+_SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
+# Ours; torchvision's and timm's ViT.
+_POSITIONS = ("position.embedding", "encoder.pos_embedding", "pos_embed")
+_FIRST = ("tokenizer.convs.0", "tokenizer.proj", "conv1", "features.0.0", "conv_proj", "patch_embed.proj")
+_LAST = ("head", "fc", "classifier.1", "heads.head")
+_HEADS = ("head", "fc", "classifier", "heads")  # where torchvision and timm keep their last linear layer
+
+
+def find_weights(name: str, pretrained: bool | str | Path) -> StoredWeights:
+    """Read the weights that `create_model(name, pretrained=...)` asks for, downloading published ones if need be.
+
+    Args:
+        name: The model's name.
+        pretrained: True for the published weights of that name, a path, or a tag such as `cifar10_300epochs`.
+
+    Raises:
+        InputError: There are none, or the file is not what it should be.
+    """
+    if not isinstance(pretrained, bool):
+        path = Path(pretrained).expanduser()
+        if path.exists() or path.suffix in _SUFFIXES or path.name != str(pretrained):
+            return read_checkpoint(path)
+    entry = published(name, None if isinstance(pretrained, bool) else str(pretrained))
+    url = f"{os.environ.get('CCT_CHECKPOINTS_URL', ADDRESS).rstrip('/')}/{entry.file}"
+    path = checkpoint_folder() / Path(entry.file).name
+    return read_checkpoint(fetch(url, path, check=_check_published))
+
+
+def _check_published(path: Path) -> None:
+    names = read_checkpoint(path).state
+    for wanted in ("position.embedding", "encoder.norm.weight", "head.weight"):
+        if wanted not in names:
+            raise InputError(f"it lacks {wanted!r}.")
+
+
+def is_sine(embedding: Tensor) -> bool:
+    """Tell whether an embedding (1, N, D) is the fixed sine table; a learned one never comes that close."""
+    with torch.device(embedding.device):
+        table = sine_table(embedding.shape[1], embedding.shape[2])
+    # The published tables were computed in float32; halves are rounded in the third digit.
+    return torch.allclose(embedding.float(), table, atol=1e-4 if embedding.itemsize >= 4 else 1e-2)
+
+
+def stored_channels(stored: StoredWeights) -> int | None:
+    """Return the channels of the images that a checkpoint was trained on; None where it does not tell."""
+    found = [stored.state[f"{name}.weight"].shape for name in _FIRST if f"{name}.weight" in stored.state]
+    return found[0][1] if found and len(found[0]) == 4 else stored.hparams.get("in_chans")
+
+
+def stored_classes(stored: StoredWeights) -> int | None:
+    """Return the number of classes of a checkpoint; None where it does not tell."""
+    found = [stored.state[f"{name}.weight"].shape for name in _LAST if f"{name}.weight" in stored.state]
+    return found[0][0] if found and len(found[0]) == 2 else stored.hparams.get("num_classes")
+
+
+def infer_arch(stored: StoredWeights) -> str:
+    """Return the published name whose entries have the shapes of a checkpoint that does not tell its model.
+
+    Raises:
+        InputError: None or several have.
+    """
+    state, found = stored.state, []
+    depth = sum(name.endswith(".attn.qkv.weight") for name in state)
+    for name in PUBLISHED:
+        arch = parse_arch(name)
+        if (arch.depth, arch.num_classes) == (depth, stored_classes(stored)) and _entries(arch) == _shapes(state):
+            found.append((name, arch))
+    if len(found) > 1:  # learnable or sine: the same shapes
+        wanted = "sine" if is_sine(state["position.embedding"]) else "learnable"
+        found = [(name, arch) for name, arch in found if arch.position == wanted]
+    if len(found) != 1:
+        raise InputError(
+            f"The checkpoint {stored.path} does not tell which model it holds: name it (--arch cct_7_3x1)."
+        )
+    return found[0][0]
+
+
+def _entries(arch: Arch) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = CompactTransformer(arch)
+    return _shapes(model.state_dict())
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    # The first convolution's channels and the head say nothing of the architecture.
+    return {name: tuple(value.shape) for name, value in state.items() if not name.startswith(("head.", *_FIRST))}
+
+
+def head_of(model: nn.Module) -> str:
+    """Return the name of a model's last linear layer: `head`, `fc`, `classifier.1`, `heads.head`, or a user's."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    usual = [name for name in linear if name.split(".")[0] in _HEADS]
+    if not (usual or linear):
+        raise InputError(f"{type(model).__name__} has no torch.nn.Linear that could be its head.")
+    return (usual or linear)[-1]
+
+
+def load_weights(model: nn.Module, stored: StoredWeights) -> None:
+    """Load weights into a model, adapting the head, the position embedding and the first convolution where needed.
+
+    Args:
+        model: Ours, a baseline, or a user's.
+        stored: What `read_checkpoint` gave.
+
+    Raises:
+        InputError: Entries are missing, left over, or of another shape; the message lists them.
+    """
+    state, target = dict(stored.state), model.state_dict()
+    _adapt_head(model, state, target)
+    _adapt_position(model, state, target, stored.hparams.get("img_size"))
+    _adapt_channels(model, state)
+    problems = [
+        *(f"missing {name}" for name in target if name not in state),
+        *(f"surplus {name}" for name in state if name not in target),
+        *(
+            f"misshapen {name} ({_shape(state[name])} stored, {_shape(target[name])} wanted)"
+            for name in target
+            if name in state and state[name].shape != target[name].shape
+        ),
+    ]
+    if problems:
+        arch = getattr(model, "arch", None)
+        holds = f" (it holds {stored.hparams['arch']!r})" if "arch" in stored.hparams else ""
+        raise InputError(
+            f"The checkpoint {stored.path}{holds} does not fit {arch.name if arch else type(model).__name__}: "
+            f"{'; '.join(problems)}: choose the model and the parts that it was trained with."
+        )
+    meta = any(parameter.is_meta for parameter in model.parameters())
+    model.load_state_dict(state, assign=meta)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _adapt_head(model: nn.Module, state: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    head = head_of(model)
+    weight = f"{head}.weight"
+    if weight not in state or weight not in target or state[weight].shape[1:] != target[weight].shape[1:]:
+        return
+    if len(state[weight]) != len(target[weight]):
+        log.warning("head re-initialized: %d classes stored, %d wanted", len(state[weight]), len(target[weight]))
+        state.update({name: value for name, value in target.items() if name in (weight, f"{head}.bias")})
+
+
+def _adapt_position(
+    model: nn.Module, state: dict[str, Tensor], target: dict[str, Tensor], img_size: tuple[int, int] | None
+) -> None:
+    name = next((name for name in _POSITIONS if name in state and name in target), None)
+    if name is None or state[name].ndim != 3 or state[name].shape[2] != target[name].shape[2]:
+        return
+    old, new = _grids(model, state[name].shape[1], target[name].shape[1], img_size)
+    if old is None or new is None or old == new:
+        return
+    if is_sine(state[name]):
+        state[name] = sine_table(target[name].shape[1], target[name].shape[2])
+    else:
+        state[name] = resize_embedding(state[name], old, new)
+    log.info("position embedding resized from a grid of %s to %s tokens", old, new)
+
+
+def _grids(
+    model: nn.Module, stored: int, wanted: int, img_size: tuple[int, int] | None
+) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Return the stored and the wanted grid; None where the count of tokens does not tell."""
+    if not isinstance(model, CompactTransformer):  # a ViT of torchvision or timm: one class token
+        return _square(stored - 1), _square(wanted - 1)
+    prefix, new = model.pool.num_prefix_tokens, model.tokenizer.grid(model.arch.img_size)
+    if img_size is not None:
+        old = model.tokenizer.grid((img_size[0], img_size[1]))
+        if prefix + math.prod(old) == stored:
+            return old, new
+    # Published checkpoints do not tell their image size; all of them are square.
+    return (new if stored == wanted else _square(stored - prefix)), new
+
+
+def _square(tokens: int) -> tuple[int, int] | None:
+    side = math.isqrt(max(tokens, 0))
+    return (side, side) if side and side * side == tokens else None
+
+
+def _adapt_channels(model: nn.Module, state: dict[str, Tensor]) -> None:
+    found = next(((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
+    weight = state.get(f"{found[0]}.weight") if found else None
+    if found is None or weight is None or weight.ndim != 4:
+        return
+    name, conv = found
+    if conv.groups == 1 and weight.shape[1] != conv.in_channels:
+        state[f"{name}.weight"] = adapt_channels(weight, conv.in_channels)
+        log.warning("first convolution adapted from %d to %d channels", weight.shape[1], conv.in_channels)
+
+
+def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
+    """Fold or repeat the weights of a first convolution for images of other channels.
+
+    Args:
+        weight: (D, C, k, k).
+        in_chans: Channels wanted: for one the weights are summed, for others repeated and scaled by C / in_chans,
+            so that an image of equal channels gives what it gave before (timm's rule for C = 3).
+
+    Returns:
+        (D, in_chans, k, k).
+    """
+    have = weight.shape[1]
+    if in_chans == 1:
+        return weight.float().sum(1, keepdim=True).to(weight.dtype)
+    repeated = weight.float().repeat(1, math.ceil(in_chans / have), 1, 1)[:, :in_chans]
+    return (repeated * (have / in_chans)).to(weight.dtype)

@@ -1,0 +1,135 @@
+"""`last.ckpt`: what a run continues from, saved only where the continued run is exactly the undisturbed one.
+
+That is between two batches, once the step before is logged, its gradients are used and its average is taken: before
+the first batch of the next epoch, every few minutes within a long epoch, when a signal asks the run to end, and at
+the end of training. A signal during validation saves, too: the continued run validates again from the first image.
+An error saves nothing, because it may have come in the middle of a step.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerStatus
+from torch import distributed
+
+from cct_lightning.runs.checkpoint_io import LAST
+from cct_lightning.runs.interrupts import Interrupts, Stopped
+
+_STEPS_BETWEEN_TALKS = 5  # of several processes about signals and time: each talk costs a round between them
+
+
+class LastCheckpoint(Checkpoint):
+    """Keep last.ckpt.
+
+    Args:
+        run_dir: Run folder.
+        every_minutes: Minutes between two saves within an epoch; its end always saves.
+    """
+
+    def __init__(self, *, run_dir: Path, every_minutes: float) -> None:
+        self.path, self.every_seconds = run_dir / LAST, 60 * every_minutes
+        self.interrupts = Interrupts()
+        self._between_batches = False
+        self._saved_at, self._saved_step = 0.0, -1
+        self._talk: Any = None  # a process group, where there are several processes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals."""
+        self.interrupts.listen()
+        # Over the CPU: over NCCL, every talk would wait for the steps that the GPUs have not done yet.
+        self._talk = distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, or stop, where the accumulated gradients were just used."""
+        steps, rest = divmod(batch_idx, trainer.accumulate_grad_batches)
+        if rest:
+            return
+        number, due = self._decide(trainer, steps)
+        self._between_batches = True
+        try:
+            if number:
+                raise Stopped(number, quiet=not trainer.is_global_zero)
+            if due and trainer.global_step > self._saved_step:
+                self._save(trainer)
+        except Stopped as stopped:
+            self._end(trainer, stopped)
+            raise
+        finally:
+            self._between_batches = False
+
+    def _decide(self, trainer: pl.Trainer, steps: int) -> tuple[int, bool]:
+        # The signal to obey, and whether it is time to save. Rank 0 decides, or ranks would wait for each other.
+        number, due = self.interrupts.received, time.monotonic() - self._saved_at >= self.every_seconds
+        if self._talk is not None:
+            if steps % _STEPS_BETWEEN_TALKS:
+                return 0, False
+            said = torch.tensor([number, due])
+            distributed.broadcast(said, src=0, group=self._talk)
+            number, due = int(said[0]), bool(said[1])
+        return number, due or steps == 0
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Stop; several processes wait for the end of the validation, since their batches are not in step."""
+        if self.interrupts.received and trainer.world_size == 1 and not trainer.sanity_checking:
+            raise Stopped(self.interrupts.received)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save when a signal came in validation, now that the trained weights are back in place of their average."""
+        if isinstance(exception, Stopped) and trainer.validating:
+            self._end(trainer, exception)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of training."""
+        self._save(trainer)
+
+    def _end(self, trainer: pl.Trainer, stopped: Stopped) -> None:
+        if trainer.global_step > self._saved_step or trainer.validating:
+            self._save(trainer)
+        if trainer.is_global_zero:
+            print(
+                f"Stopped by {stopped.name} at step {trainer.global_step}; with the same --run_dir the run continues.",
+                file=sys.stderr,
+            )
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        # What was logged first: a continued run does not log it again.
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the loops' progress into the form that Lightning restarts from exactly."""
+        if not trainer.training and not trainer.validating:
+            return
+        loops = checkpoint["loops"]["fit_loop"]
+        progress = loops["epoch_loop.batch_progress"]
+        total, current = progress["total"], progress["current"]
+        # After a restart, Lightning counts the batch that was taken anew twice, and then takes other states for others.
+        total["ready"] = total["started"] + current["ready"] - current["started"]
+        if self._between_batches:
+            # The batch about to begin counts as ready, so that a restart takes it anew; for this, Lightning adds one
+            # to the steps that it logs by.
+            progress["is_last_batch"] = False
+            if not trainer.fit_loop.epoch_loop._should_accumulate():
+                loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+        elif trainer.validating:
+            if trainer.state.status != TrainerStatus.INTERRUPTED:
+                return  # best.ckpt, after the last image
+            # As in the first batch, whatever was reached: the metrics of the others are not in the checkpoint.
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            loops["epoch_loop.val_loop.batch_progress"] |= {
+                "total": dict(begun),
+                "current": dict(begun),
+                "is_last_batch": False,
+            }

@@ -1,0 +1,154 @@
+"""What a run predicted for its test images, kept in the run folder for pages and notebooks.
+
+    test_predictions.npz  label (N,), index (N,), top (N, k) classes, prob (N, k) float16, classes (K,) names;
+                          image (S, C, H, W) uint8 of some images with row (S,), where each stands among the N, and
+                          weight (S, h, w), how much each place counts in the pooled vector (Compact Transformers only)
+
+Letters: N test images, K classes, k the five likeliest at most, S samples, C channels, (H, W) image, (h, w) tokens.
+"""  # fmt: skip
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, distributed
+
+from cct_lightning.analysis.seqpool import pool_weights
+from cct_lightning.data.batch import Batch
+from cct_lightning.errors import InputError
+from cct_lightning.system.atomic import replacing
+from cct_lightning.training.sharding import is_sharded
+
+TEST_PREDICTIONS = "test_predictions.npz"
+
+_FIRST = 12  # images from the start of the test split, the same ones for all runs of a data set
+_WORST = 12  # mistakes that the model is surest of
+_TOP = 5
+
+
+class Listener:
+    """Keeps the last logits of a module, whatever its steps return."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.logits: Tensor | None = None
+        self._handle = module.register_forward_hook(self._listen)
+
+    def _listen(self, module: torch.nn.Module, inputs: Any, output: Tensor | None) -> None:
+        # On several devices a whole step goes through the module's forward, and returns nothing.
+        if output is not None:
+            self.logits = output.detach()
+
+    def take(self) -> Tensor:
+        """Return the probabilities (B, K) of the batch just seen, float32."""
+        assert self.logits is not None
+        return self.logits.float().softmax(-1)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._handle.remove()
+
+
+def gathered(array: np.ndarray) -> np.ndarray:
+    """Return the rows of all processes, those of the first one first."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return array
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, array)
+    return np.concatenate(parts)
+
+
+def to_pixels(images: Tensor, pl_module: pl.LightningModule) -> np.ndarray:
+    """Undo the normalization.
+
+    Args:
+        images: (B, C, H, W), as the model sees them.
+        pl_module: Its hyperparameters hold mean and std of each channel, or None where nothing was normalized.
+
+    Returns:
+        (B, C, H, W) uint8.
+    """
+    shape = (1, -1, 1, 1)
+    mean, std = (
+        torch.tensor(pl_module.hparams.get(key) or [default], device=images.device).view(shape)
+        for key, default in (("mean", 0.0), ("std", 1.0))
+    )
+    return ((images.float() * std + mean).clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
+def place_weights(pl_module: pl.LightningModule, images: Tensor) -> np.ndarray | None:
+    """Return pooling weights (B, h, w) as float32; None for a model without tokens or weights."""
+    try:
+        return pool_weights(pl_module, images).float().cpu().numpy()
+    except InputError:
+        return None
+
+
+class PredictionsFile(Callback):
+    """Write `test_predictions.npz` at the end of a test.
+
+    Args:
+        run_dir: Run folder.
+    """
+
+    def __init__(self, *, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.listener: Listener | None = None
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to listen."""
+        self.listener = Listener(pl_module)
+        self.parts: list[tuple[Tensor, ...]] = []
+        self.samples: list[tuple[float, int, Tensor]] = []  # how sure a mistake is, row, image
+        self.rows = 0
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's predictions, and the images worth a look."""
+        assert self.listener is not None
+        prob, top = (part.cpu() for part in self.listener.take().topk(min(_TOP, pl_module.hparams["num_classes"])))
+        label = batch.label.cpu()
+        self.parts.append((label, batch.index.cpu(), top, prob))
+        # The first images come before all mistakes.
+        sure = torch.where(top[:, 0] != label, prob[:, 0], -1.0)
+        sure[: max(0, _FIRST - self.rows)] = 2.0
+        best = sure.topk(min(_FIRST + _WORST, len(sure)))
+        self.samples += [
+            (score, self.rows + place, batch.image[place].clone())
+            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            if score >= 0
+        ]
+        self.samples = sorted(self.samples, key=lambda sample: (-sample[0], sample[1]))[: _FIRST + _WORST]
+        self.rows += len(label)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file."""
+        assert self.listener is not None
+        self.listener.close()
+        label, index, top, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
+        if not trainer.is_global_zero:
+            return
+        arrays: dict[str, Any] = {
+            "label": label.astype(np.int32),
+            "index": index.astype(np.int32),
+            "top": top.astype(np.int32),
+            "prob": prob.astype(np.float16),
+            "classes": np.array(getattr(pl_module, "classes", []), dtype=np.str_),
+        }
+        # The samples are those of this process, whose rows stand first.
+        images = torch.stack([image for _, _, image in self.samples])
+        arrays["image"] = to_pixels(images, pl_module)
+        arrays["row"] = np.array([row for _, row, _ in self.samples], dtype=np.int32)
+        if not is_sharded(trainer) and (weights := place_weights(pl_module, images)) is not None:
+            arrays["weight"] = weights.astype(np.float16)
+        with replacing(self.run_dir / TEST_PREDICTIONS) as temporary:
+            np.savez_compressed(temporary, **arrays)

@@ -1,0 +1,171 @@
+"""`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
+
+import contextlib
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+
+from cct_lightning.data.batch import Batch
+from cct_lightning.runs.environment import environment
+from cct_lightning.runs.metrics_csv import MetricsCsv
+from cct_lightning.system.atomic import write_json
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory that was used so far, in GB: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    # Kilobytes, on a Mac bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+class RunRecord(Callback):
+    """Keep `summary.json` and `environment.json`, and W&B's config and summary; log images per second.
+
+    The clock runs from the first to the last batch of each training epoch, so validation and checkpoints do not count.
+
+    Args:
+        run_dir: Run folder.
+        config: The resolved configuration, as plain types.
+        costs: What the model costs, for the summary: parameters, MACs.
+        before: The summary of a run that is continued.
+    """
+
+    def __init__(
+        self, *, run_dir: Path, config: dict[str, Any], costs: dict[str, Any], before: dict[str, Any] | None = None
+    ) -> None:
+        self.run_dir, self.config = run_dir, config
+        kept = {key: value for key, value in (before or {}).items() if key != "reason"}
+        self.summary: dict[str, Any] = {**kept, "status": "running", **costs}
+        self.began = time.perf_counter()
+        self.epoch_began = self.epoch_ended = 0.0
+        self.epoch_images = self.images = self.timed_images = 0
+        self.seconds = self.elapsed_before = 0.0
+
+    def _update(self, trainer: pl.Trainer, **values: Any) -> None:
+        self.summary |= values
+        if not trainer.is_global_zero:
+            return
+        write_json(self.run_dir / "summary.json", self.summary)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update(values)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, those of the processes that it was continued from included."""
+        return self.elapsed_before + time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clocks, so that a continued run counts from where it was."""
+        return {
+            "images": self.images,
+            "timed_images": self.timed_images,
+            "seconds": self.seconds,
+            "elapsed": self.elapsed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the clocks."""
+        if self.summary["status"] == "trained":  # the test loads them with the best epoch; they are ahead of it
+            return
+        self.images, self.timed_images = state_dict["images"], state_dict["timed_images"]
+        self.seconds, self.elapsed_before = state_dict["seconds"], state_dict["elapsed"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write environment and configuration before the first step."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        where = environment()
+        write_json(self.run_dir / "environment.json", where)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                run = logger.experiment
+                run.config.update({**self.config, "environment": where}, allow_val_change=True)
+                # Other x axes to choose from: epoch and images seen, which stand in the same rows.
+                run.define_metric("epoch")
+                run.define_metric("train/images_seen")
+                run.define_metric("val/acc", summary="max", step_metric="trainer/global_step")
+                run.define_metric("val/loss", summary="min", step_metric="trainer/global_step")
+        self._update(trainer, **self.summary)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop the metrics that a continued run is about to log again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCsv) and trainer.is_global_zero:
+                logger.experiment.drop_after(trainer.global_step)
+        # Lightning does not call the next hook in an epoch that a continued run takes up in its middle.
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.epoch_began, self.epoch_images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the images of all devices."""
+        if trainer.is_last_batch and pl_module.device.type != "cpu":
+            torch.accelerator.synchronize(pl_module.device)  # or the clock stops while a GPU still has steps to do
+        self.epoch_ended = time.perf_counter()
+        images = len(batch.image) * trainer.world_size
+        self.epoch_images, self.images = self.epoch_images + images, self.images + images
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's images per second."""
+        seconds = self.epoch_ended - self.epoch_began
+        if self.epoch_images:
+            self.timed_images, self.seconds = self.timed_images + self.epoch_images, self.seconds + seconds
+            pl_module.log("train/images_per_s", self.epoch_images / seconds, rank_zero_only=True)
+        pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
+        pl_module.log("train/memory_gb", peak_memory(pl_module.device), rank_zero_only=True)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the images seen beside the metrics of the validation, as an x axis."""
+        if not trainer.sanity_checking:
+            pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sum up the training."""
+        values: dict[str, Any] = {
+            "status": "trained",
+            "epochs": trainer.current_epoch,
+            "train_seconds": round(self.elapsed, 2),
+            "memory_gb": round(peak_memory(pl_module.device), 3),
+        }
+        if self.seconds:
+            values["images_per_s"] = round(self.timed_images / self.seconds, 1)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
+                values[f"best_{callback.monitor}"] = float(callback.best_model_score)
+        self._update(trainer, **values)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the configuration into every checkpoint, for `cct test` wherever the file is carried."""
+        checkpoint["config"] = self.config
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the test metrics."""
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+        self._update(trainer, **metrics)
+
+    def finish(self, trainer: pl.Trainer) -> None:
+        """Mark the run as finished: training and test are done."""
+        self._update(trainer, status="finished", seconds=round(self.elapsed, 2))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Mark the run as interrupted or failed, with the reason."""
+        interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
+        reason = f"{type(exception).__name__}: {exception}".removesuffix(": ")
+        # On a full disk, this must not hide the reason.
+        with contextlib.suppress(OSError):
+            self._update(trainer, status="interrupted" if interrupted else "failed", reason=reason[:500])

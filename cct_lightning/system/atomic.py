@@ -1,0 +1,77 @@
+"""Files that are whole or absent: written beside their place, and renamed when complete.
+
+Every file of the package that must survive a crash is written here: checkpoints, caches, summaries, exports, pages.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where the new content of a file is collected: hidden, beside it, of this process, with its ending."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends well, and vanishes when it does not.
+
+    A reader, or a crash, sees the old file or the new one and nothing between.
+
+    Args:
+        path: The file; its folder must exist.
+        sync: Force the content and the rename to the disk, so that they survive a loss of power, too.
+
+    Raises:
+        OSError: The disk is full or cannot be written; its `filename` is `path`, and the old file is whole.
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        if sync:
+            _sync(temporary)
+        temporary.replace(path)
+        if sync:
+            _sync(path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # a folder on Windows
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if path.is_file():
+            raise
+        # Folders cannot be synced on every network file system.
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a dict as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote into a folder."""
+    for path in (*folder.glob(".*.part"), *folder.glob(".*.part.*")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""A user's own code by its import path, such as `my_lab.pooling.GemPool`."""
+
+import importlib
+from typing import Any
+
+from cct_lightning.errors import InputError
+
+
+def import_path(path: str, what: str) -> Any:
+    """Import a class, a function or an object.
+
+    Args:
+        path: Module and name, joined by dots.
+        what: What it is for, for the message: `pool`, `data set`.
+
+    Raises:
+        InputError: No such module, or the module has no such name.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"Cannot import the {what} {path!r} ({error}): check the path and PYTHONPATH.") from error
+
+
+def import_class(path: str, what: str, base: type) -> type:
+    """Import a class that must be a subclass of `base`; see `import_path`.
+
+    Raises:
+        InputError: It cannot be imported, or is no such class.
+    """
+    found = import_path(path, what)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"The {what} {path!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
+    return found

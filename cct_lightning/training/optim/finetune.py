@@ -1,0 +1,133 @@
+"""Fine-tuning: a head that learns faster, a backbone that stands still or learns the slower the earlier its layers are.
+
+Sources: layer-wise decay of the learning rate as in BEiT (Bao et al., arXiv 2106.08254) and MAE (He et al.,
+arXiv 2111.06377), where layer 0 is the embedding of the image, layer i + 1 block i, and the last layer what follows.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.weights.pretrained import head_of
+
+# The blocks of the baselines, which stand in the order in which they are passed.
+_BLOCKS = (
+    re.compile(r"encoder\.layers\.encoder_layer_\d+"),  # torchvision's ViT
+    re.compile(r"layer\d+\.\d+"),  # ResNets: layer1.0, layer1.1, layer2.0, ...
+    re.compile(r"features\.\d+"),  # MobileNetV2: features.0 is the stem
+    re.compile(r"blocks\.\d+"),  # timm's ViT
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """How the learning rate differs within a model that starts from trained weights; the defaults change nothing.
+
+    Args:
+        head_lr_scale: What the learning rate of the head is multiplied by, 10 for instance: it starts from nothing.
+        layer_decay: What the learning rate is multiplied by for each layer between a parameter and the last layer;
+            0.75 is usual for transformers, 1 is off.
+        freeze_backbone: Train the head alone.
+
+    Raises:
+        InputError: A value out of its range.
+    """
+
+    head_lr_scale: float = 1.0
+    layer_decay: float = 1.0
+    freeze_backbone: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.head_lr_scale < math.inf:
+            raise InputError(f"head_lr_scale is {self.head_lr_scale}: it must be a positive number.")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay is {self.layer_decay}: it must be above 0 and at most 1 (1 is off).")
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Return the layer of a parameter of a `CompactTransformer`.
+
+    Args:
+        name: The parameter's name.
+        depth: Encoder layers of the model.
+
+    Returns:
+        0 for tokenizer, position embedding and class token, i + 1 for block i, depth + 1 for all that follows (norm,
+        pool, head).
+    """
+    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if name.startswith(("tokenizer.", "position.")) or name == "pool.token" else depth + 1
+
+
+def layers(net: nn.Module) -> dict[str, int]:
+    """Return the layer of every parameter, 0 for the first.
+
+    Args:
+        net: A `CompactTransformer`, a baseline, or a model of yours that has a method `layer_of(name: str) -> int`.
+
+    Raises:
+        InputError: Nothing tells the order of the layers.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    own = getattr(net, "layer_of", None)
+    if callable(own):
+        return {name: own(name) for name in names}
+    if isinstance(net, CompactTransformer):
+        return {name: layer_of(name, net.arch.depth) for name in names}
+    for pattern in _BLOCKS:
+        blocks = [found[0] if (found := pattern.match(name)) else None for name in names]
+        if any(blocks):
+            # What is registered before the blocks is the stem, what comes after them the end.
+            first = 0 if "features" in pattern.pattern else 1
+            order = {block: first + i for i, block in enumerate(dict.fromkeys(filter(None, blocks)))}
+            begin = next(i for i, block in enumerate(blocks) if block)
+            return {
+                name: order[block] if block else 0 if i < begin else max(order.values()) + 1
+                for i, (name, block) in enumerate(zip(names, blocks, strict=True))
+            }
+    raise InputError(
+        f"layer_decay needs to know the order of the layers of {type(net).__name__}: give it a method "
+        "layer_of(name: str) -> int, 0 for the first layer, or leave layer_decay at 1."
+    )
+
+
+def with_layer_rates(
+    groups: list[dict[str, Any]], net: nn.Module, *, lr: float, finetune: FineTune
+) -> list[dict[str, Any]]:
+    """Split parameter groups by learning rate.
+
+    Args:
+        groups: Of named parameters, as `cct_lightning.training.optim.optimizers.parameter_groups` gives them.
+        net: The model that they belong to.
+        lr: Peak learning rate of the last layer.
+        finetune: The options.
+
+    Returns:
+        Groups with their own `lr` and otherwise the options of the group that they come from; the names tell the layer
+        (`decay.layer3`) or the head (`no_decay.head`). The groups as they are where the options change nothing.
+    """
+    if finetune.head_lr_scale == 1 and finetune.layer_decay == 1:
+        return groups
+    head = f"{head_of(net)}."
+    number = layers(net) if finetune.layer_decay < 1 else {}
+    last = max(number.values(), default=0)
+    split: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for name, parameter in group["params"]:
+            layer = number.get(name, last)
+            # A group may have a rate of its own (Muon's matrices).
+            rate = group.get("lr", lr) * finetune.layer_decay ** (last - layer)
+            if name.startswith(head):
+                key, rate = f"{group['name']}.head", group.get("lr", lr) * finetune.head_lr_scale
+            else:
+                key = f"{group['name']}.layer{layer}" if number else group["name"]
+            members = split.setdefault(key, {**group, "name": key, "params": [], "lr": rate})
+            members["params"].append((name, parameter))
+    return list(split.values())

@@ -1,0 +1,102 @@
+"""Options of optimizer and schedule. This file imports no torch, so that configurations are read at once."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from cct_lightning.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """Optimizer and learning-rate schedule.
+
+    The defaults are the published 200-epoch recipe. All epochs are epochs of the run, and may be fractions; the rate
+    moves every optimizer step.
+
+    Args:
+        optimizer: `adamw`, or `muon`: Muon for the hidden matrices and AdamW for all else (biases, norms, tokens,
+            position embedding, head).
+        lr: Peak learning rate, for a global batch of `base_batch_size` where `lr_scaling` is on.
+        weight_decay: Decoupled weight decay of matrices and convolutions; norms, biases, class token and position
+            embedding have none.
+        betas: Decay rates of AdamW's two moments.
+        eps: Added to AdamW's denominator.
+        muon_lr: Peak learning rate of the Muon matrices; scaled as `lr` is. None: `lr`, since Muon's updates are
+            brought to the size of AdamW's (0.2 sqrt(max(rows, columns))).
+        muon_momentum: Muon's (Nesterov) momentum.
+        schedule: Decay from `lr` to `min_lr` between warm-up and cool-down: `cosine`, `linear`, or `constant` (none).
+        warmup_epochs: Epochs of linear rise from `warmup_lr` to `lr`.
+        warmup_lr: Rate of the first step; scaled as `lr` is.
+        cooldown_epochs: Last epochs of the run, at `min_lr`; they count as epochs of the run.
+        min_lr: Rate at the end of the decay; scaled as `lr` is.
+        lr_scaling: With the global batch size over `base_batch_size`: `none`, `linear`, or `sqrt` (usual for Adam).
+        base_batch_size: The global batch size that `lr` is meant for; used by `lr_scaling` alone.
+
+    Raises:
+        InputError: A value out of its range.
+    """
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = 5e-4
+    weight_decay: float = 3e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    muon_lr: float | None = None
+    muon_momentum: float = 0.95
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_epochs: float = 10.0
+    warmup_lr: float = 1e-6
+    cooldown_epochs: float = 0.0
+    min_lr: float = 0.0
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    base_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        choices = {
+            "optimizer": ("adamw", "muon"),
+            "schedule": ("cosine", "linear", "constant"),
+            "lr_scaling": ("none", "linear", "sqrt"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"optim.{name} is {getattr(self, name)!r}: choose {', '.join(allowed)}.")
+        for name in ("lr", "eps", "muon_lr", "base_batch_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"optim.{name} is {value}: it must be a positive number.")
+        for name in ("weight_decay", "warmup_epochs", "cooldown_epochs"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"optim.{name} is {getattr(self, name)}: it must be zero or a positive number.")
+        for name in ("warmup_lr", "min_lr"):
+            if not 0 <= getattr(self, name) <= self.lr:
+                raise InputError(f"optim.{name} is {getattr(self, name)}: it must lie between 0 and lr ({self.lr}).")
+        for name, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("muon_momentum", self.muon_momentum)):
+            if not 0 <= value < 1:
+                raise InputError(f"optim.{name} holds {value}: a decay rate must be at least 0 and below 1.")
+
+    def lr_factor(self, global_batch_size: int) -> float:
+        """Return what `lr_scaling` multiplies every rate by.
+
+        Args:
+            global_batch_size: Samples of one optimizer step, over all devices and accumulated batches.
+        """
+        ratio = global_batch_size / self.base_batch_size
+        return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
+
+    def for_a_trial(self) -> "Optim":
+        """Return these options without warm-up and cool-down, for `fast_dev_run`: one epoch of a few batches."""
+        return dataclasses.replace(self, warmup_epochs=0.0, cooldown_epochs=0.0)
+
+    def scaled(self, global_batch_size: int) -> "Optim":
+        """Return the rates really used with this global batch size, `lr_scaling` applied and set to `none`."""
+        factor = self.lr_factor(global_batch_size)
+        return dataclasses.replace(
+            self,
+            lr=self.lr * factor,
+            muon_lr=None if self.muon_lr is None else self.muon_lr * factor,
+            warmup_lr=self.warmup_lr * factor,
+            min_lr=self.min_lr * factor,
+            lr_scaling="none",
+        )

@@ -1,0 +1,234 @@
+"""`cct ablate` on real runs: killed with -9 at random moments it ends as if it had never been disturbed."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_grid import CCT, EPOCHS, environment, write_grid
+
+from cct_lightning.ablation.engine import Share, divide
+from cct_lightning.ablation.grid import expand, override, read_grid
+from cct_lightning.ablation.live import all_left
+from cct_lightning.ablation.lock import is_locked, take_lock
+from cct_lightning.ablation.plan import Cost, Planned, make_plan, run_seconds, seconds_left
+from cct_lightning.ablation.state import LOG, RunState, read_state, write_record
+from cct_lightning.commands.ablate import ablate as ablate_here
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import budget
+from cct_lightning.models.factory import resolve_arch
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
+
+
+def ablate(grid: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [*CCT, "ablate", str(grid), "--out", str(out), *options]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=560)
+
+
+def start(grid: Path, out: Path) -> "subprocess.Popen[str]":
+    command = [*CCT, "ablate", str(grid), "--out", str(out)]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_until(condition: Callable[[], object], engine: "subprocess.Popen[str]", seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert engine.poll() is None, engine.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def training_in(out: Path) -> list[int]:
+    """Processes that train in a folder below."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "fit" in words and any(word.startswith(f"--run_dir={out}") for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+def results(folder: Path) -> dict[str, float]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return {key: summary[key] for key in ("test/acc", "test/loss", "best_val/acc", "params", "macs")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_grid_killed_three_times_and_interrupted_ends_as_if_undisturbed(undisturbed: Path, tmp_path: Path) -> None:
+    out, chance = tmp_path / "runs", random.Random()
+    grid = write_grid(tmp_path)
+    folders = {run.name: out / "small" / run.name for run in expand(read_grid(grid))}
+
+    def finished() -> dict[str, int]:
+        done = [name for name, folder in folders.items() if read_state(folder).status == "finished"]
+        return {name: (folders[name] / "summary.json").stat().st_mtime_ns for name in done}
+
+    kept: dict[str, int] = {}
+    for wanted in (0, 2, 4):
+        engine = start(grid, out)
+        wait_until(lambda wanted=wanted: len(finished()) >= wanted and training_in(out), engine)
+        time.sleep(chance.uniform(0, 6))
+        os.kill(engine.pid, signal.SIGKILL)
+        engine.wait()
+        deadline = time.monotonic() + 20
+        while training_in(out):
+            assert time.monotonic() < deadline, "a run outlives the killed engine"
+            time.sleep(0.1)
+        kept |= finished()
+
+    # A Ctrl-C, after which the runs save in the middle of an epoch.
+    engine = start(grid, out)
+    wait_until(lambda: len(finished()) >= 6 and training_in(out), engine)
+    time.sleep(chance.uniform(0, 6))
+    engine.send_signal(signal.SIGINT)
+    told, _ = engine.communicate(timeout=120)
+    if len(finished()) < 8:
+        assert engine.returncode == 130, told
+        assert "The same command again continues" in told
+    assert not training_in(out)
+
+    done = ablate(grid, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 runs: 8 finished" in done.stdout
+    assert {name: stamp for name, stamp in finished().items() if name in kept} == kept, "a finished run ran again"
+    for name, folder in folders.items():
+        assert results(folder) == results(undisturbed / name), name
+        ours, theirs = (
+            torch.load(path / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+            for path in (folder, undisturbed / name)
+        )
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+        with (folder / "metrics.csv").open() as file:
+            epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/acc"]]
+        assert epochs == list(range(EPOCHS)), name
+
+    again = ablate(grid, out)
+    assert again.returncode == 0
+    assert "8 finished before" in again.stdout
+    assert {name: stamp for name, stamp in finished().items() if name in kept} == kept
+
+
+SMALL = {
+    "model__arch": {"value": "cct_2_3x1"},
+    "model__pool": {"value": "seqpool"},
+    "trainer__max_epochs": {"value": 1},
+    "trainer__limit_train_batches": {"value": 3},
+    "model__optim__warmup_epochs": {"value": 0},
+}
+
+
+def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path, **SMALL)
+    well, ill = expand(read_grid(grid))
+    folder = tmp_path / "runs" / "small" / ill.name
+    write_record(folder, ill, "small")
+    (folder / "environment.json").mkdir()  # where the run wants to write a file
+
+    done = ablate(grid, tmp_path / "runs")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 runs: 1 finished, 1 failed" in done.stdout
+    assert f"{ill.name} failed: IsADirectoryError" in done.stdout
+    assert str(folder / LOG) in done.stdout
+    assert (folder / LOG).read_text().count("$ cct fit") == 2, "a failed run is tried once more"
+    assert read_state(tmp_path / "runs" / "small" / well.name).status == "finished"
+
+    (folder / "environment.json").rmdir()
+    done = ablate(grid, tmp_path / "runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 finished before" in done.stdout
+    assert (tmp_path / "runs" / "small" / well.name / LOG).read_text().count("$ cct fit") == 1
+
+
+def test_a_run_that_would_not_start_is_refused_before_any_starts(tmp_path: Path) -> None:
+    for parameters, message in (
+        ({"model__pol": {"value": "mean"}}, "Did you mean 'model.pool'"),
+        ({"model__kernel_size": {"values": [2, 3]}}, "A patch of 3 pixels does not divide"),
+        ({"data__name": {"value": "folder"}, "data__root": {"value": str(tmp_path / "none")}}, "none"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            ablate_here(str(write_grid(tmp_path, **parameters)), out=str(tmp_path / "runs"))
+        assert "would not start" in str(caught.value)
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ablate_here(str(write_grid(tmp_path)), out=str(tmp_path / "runs"), dry_run=True)
+    told = capsys.readouterr().out
+    cost = budget(resolve_arch("cct_2_3x1", img_size=8, in_chans=1, pool="seqpool"))
+    assert f"{cost.params:,}" in told
+    assert f"{(cost.macs + cost.attention_macs) / 1e6:,.1f}" in told
+    assert "8 runs: 8 waiting; time left unknown" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan_estimates_from_finished_runs_and_keeps_folders(tmp_path: Path) -> None:
+    runs = expand(read_grid(write_grid(tmp_path)))
+    folder = tmp_path / "small"
+    for run, seconds in zip(runs[:2], (10.0, 20.0), strict=True):
+        write_record(folder / run.name, run, "small")
+        (folder / run.name / "summary.json").write_text(json.dumps({"status": "finished", "seconds": seconds}))
+    plan = make_plan(runs, folder)
+    assert [item.state.status for item in plan] == ["finished"] * 2 + ["waiting"] * 6
+    assert run_seconds(plan)[:3] == [15.0, 15.0, 15.0]
+    assert seconds_left(plan, concurrency=2) == 45.0
+    # A grid that grows calls its runs otherwise; those that are done stay where they are.
+    grown = expand(override(read_grid(write_grid(tmp_path, trainer__max_epochs={"values": [EPOCHS, 9]})), []))
+    again = make_plan(grown, folder)
+    assert sorted(item.folder.name for item in again if item.state.status == "finished") == sorted(
+        r.name for r in runs[:2]
+    )
+    # Other settings under the same name would be another experiment in the same folder.
+    changed = expand(read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9})))
+    with pytest.raises(InputError, match=f"trainer.max_epochs was {EPOCHS}, is 9"):
+        make_plan(changed, folder)
+
+
+def test_one_engine_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "small"
+    folder.mkdir(parents=True)
+    lock = take_lock(folder)
+    assert lock is not None
+    assert is_locked(folder)
+    with lock, pytest.raises(InputError, match="Another `cct ablate`"):
+        ablate_here(str(write_grid(tmp_path)), out=str(tmp_path / "runs"))
+    assert not is_locked(folder)
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def test_what_each_run_gets() -> None:
+    assert divide(cpus=2, gpus=0, runs=8) == Share(gpus=0, cpus=1, concurrency=2)
+    assert divide(cpus=16, gpus=0, runs=4) == Share(gpus=0, cpus=4, concurrency=4)
+    assert divide(cpus=32, gpus=8, runs=45) == Share(gpus=1, cpus=4, concurrency=8)
+    assert divide(cpus=32, gpus=8, runs=45, gpus_per_run=0.5) == Share(gpus=0.5, cpus=2, concurrency=16)
+    assert divide(cpus=32, gpus=8, runs=45, gpus_per_run=4, cpus_per_run=3) == Share(gpus=4, cpus=3, concurrency=2)
+    for wrong in ({"gpus_per_run": 1.0}, {"gpus_per_run": -1.0}, {"cpus_per_run": 3}, {"cpus_per_run": 0}):
+        with pytest.raises(InputError, match="per_run"):
+            divide(cpus=2, gpus=0, runs=8, **wrong)
+
+
+def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path) -> None:
+    [run, other] = expand(read_grid(write_grid(tmp_path, **SMALL)))
+    now = time.time()
+    running = RunState(status="running", epoch=6, began_at=1, began=now - 10)
+    plan = [
+        Planned(run=run, folder=tmp_path, state=running),
+        Planned(run=other, folder=tmp_path, state=RunState(status="waiting")),
+    ]
+    costs = [Cost(params=1, macs=1, epochs=11)] * 2
+    # Five epochs in ten seconds: five more take ten, and a whole run of eleven 22.
+    assert all_left(plan, costs, concurrency=1) == pytest.approx(32, abs=0.5)
+    assert all_left(plan[1:], costs[1:], concurrency=1) is None
