@@ -18,6 +18,7 @@ def compare(
     by: Sequence[str] = (),
     metric: str | None = None,
     baseline: str | None = None,
+    columns: Sequence[str] = (),
     format: Literal["terminal", "markdown", "csv", "latex"] = "terminal",
     out: str | None = None,
     wandb: str | None = None,
@@ -30,13 +31,14 @@ def compare(
         by: Options that make a variant, such as model.pool; all that differ when left out.
         metric: What to compare, such as test/loss; test/acc where there is one.
         baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
+        columns: More columns: keys of the summaries, such as memory_gb, or import paths of your own `Column`.
         format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs.
         out: File to write to instead of the terminal.
         wandb: A W&B project, ENTITY/PROJECT, whose runs to compare; beside those of the folders, if any.
         group: Only the runs of this group (ablation) of the W&B project.
 
     Raises:
-        InputError: No runs, or an option, metric or baseline that none of them has.
+        InputError: No runs, or an option, metric, baseline or column that none of them has.
     """
     if group is not None and wandb is None:
         raise InputError("--group picks runs of a W&B project: give --wandb too, or the folder of the ablation alone.")
@@ -47,7 +49,7 @@ def compare(
         found += fetch_runs(wandb, group=group)
     if not found:
         raise InputError("No runs to compare: give run folders, or --wandb ENTITY/PROJECT.")
-    comparison = compare_runs(found, by=by, metric=metric, baseline=baseline)
+    comparison = compare_runs(found, by=by, metric=metric, baseline=baseline, columns=columns)
     if format == "terminal" and out is None:
         to_terminal(comparison, Console())
         return

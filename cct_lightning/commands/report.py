@@ -17,6 +17,7 @@ def report(
     by: Sequence[str] = (),
     metric: str | None = None,
     baseline: str | None = None,
+    columns: Sequence[str] = (),
     title: str | None = None,
 ) -> None:
     """Write one HTML page about runs: table, curves, costs, classes, samples, options. It is readable offline.
@@ -27,10 +28,11 @@ def report(
         by: Options that make a variant, such as model.pool; all that differ when left out.
         metric: What to compare, such as test/loss; test/acc where there is one.
         baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
+        columns: More columns: keys of the summaries, such as memory_gb, or import paths of your own `Column`.
         title: Title of the page; the names of the folders when left out.
 
     Raises:
-        InputError: No runs, an option, metric or baseline that none of them has, or Plotly is not installed.
+        InputError: No runs, an option, metric, baseline or column that none of them has, or Plotly is not installed.
     """
     try:
         import plotly  # noqa: F401
@@ -41,7 +43,7 @@ def report(
     path = Path(out).expanduser()
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"Cannot write {out}: give a file in a folder that exists.")
-    comparison = compare_runs(read_runs(runs), by=by, metric=metric, baseline=baseline)
+    comparison = compare_runs(read_runs(runs), by=by, metric=metric, baseline=baseline, columns=columns)
     heading = title or ", ".join(dict.fromkeys(Path(run).absolute().name for run in runs))
     write_text(path, page(comparison, title=heading))
     counts = f"{len(comparison.runs)} runs in {len(comparison.variants)} variants"

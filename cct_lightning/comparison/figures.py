@@ -10,8 +10,8 @@ import plotly.io
 from cct_lightning.analysis.style import MARKERS, OKABE_ITO
 from cct_lightning.comparison.evidence import confusion, curves
 from cct_lightning.comparison.statistics import deviation, mean
-from cct_lightning.comparison.tables import is_share
 from cct_lightning.comparison.variants import Comparison
+from cct_lightning.runs.metrics import metric
 
 # matplotlib's markers, by Plotly's names
 _SYMBOLS = dict(
@@ -57,7 +57,7 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
         comparison: The variants.
         key: A column of metrics.csv.
     """
-    figure, scale = go.Figure(), 100 if is_share(key) else 1
+    figure, scale = go.Figure(), metric(key).scale
     for i, variant in enumerate(comparison.variants):
         table = curves(variant.runs, key)
         if table.empty:
@@ -80,34 +80,32 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
         )
     if all(max(line.x) <= 10 for line in figure.data):
         figure.update_xaxes(dtick=1)  # no half epochs
-    return _finish(figure, x="epoch", y=f"{key} (%)" if scale == 100 else key) if figure.data else None
+    return _finish(figure, x="epoch", y=metric(key).label(key)) if figure.data else None
 
 
-def against_cost(comparison: Comparison, key: str, title: str) -> go.Figure | None:
+def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
     """Draw the result of each variant against what it costs, with one standard deviation.
 
     Args:
         comparison: The variants.
         key: A key of the summaries: params, macs or seconds.
-        title: Title of the axis.
     """
-    figure, scale = go.Figure(), 100 if is_share(comparison.metric) else 1
+    figure, kind, axis = go.Figure(), metric(comparison.metric), metric(key)
     for i, variant in enumerate(comparison.variants):
         cost = variant.cost(key)
         if not variant.results or np.isnan(cost):
             continue
         spread = deviation(variant.results)
         figure.add_scatter(
-            x=[cost],
-            y=[scale * mean(variant.results)],
-            error_y={"type": "data", "array": [0 if np.isnan(spread) else scale * spread]},
+            x=[axis.scale * cost],
+            y=[kind.scale * mean(variant.results)],
+            error_y={"type": "data", "array": [0 if np.isnan(spread) else kind.scale * spread]},
             name=_text(variant.name),
             mode="markers",
             marker={"color": color(i), "size": 11, "symbol": _SYMBOLS[MARKERS[i % len(MARKERS)]]},
             hovertemplate="%{x:.4g}: %{y:.4g}",
         )
-    metric = comparison.metric
-    return _finish(figure, x=title, y=f"{metric} (%)" if scale == 100 else metric) if figure.data else None
+    return _finish(figure, x=axis.label(), y=kind.label(comparison.metric)) if figure.data else None
 
 
 def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:

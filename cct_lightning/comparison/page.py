@@ -1,6 +1,7 @@
 """One HTML page about runs, that holds everything it shows and needs no network."""
 
 import datetime
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,10 @@ import jinja2
 
 from cct_lightning.comparison import tables
 from cct_lightning.comparison.runs import Run, matters, values_of
-from cct_lightning.comparison.statistics import mean
 from cct_lightning.comparison.variants import Comparison, Variant, notes
+from cct_lightning.runs import metrics
 
-_COSTS = (
-    ("params", "parameters"),
-    ("macs", "multiply-accumulates of one image"),
-    ("seconds", "wall time of a run (s)"),
-)
-_CURVES = ("val/acc", "val/loss", "train/loss")
+_COSTS = ("params", "macs", "seconds")  # against which the results are drawn
 
 
 def page(comparison: Comparison, *, title: str) -> str:
@@ -32,8 +28,8 @@ def page(comparison: Comparison, *, title: str) -> str:
     from cct_lightning.comparison import figures
     from cct_lightning.comparison.evidence import has_predictions, samples
 
-    curves = [(key, figures.learning_curves(comparison, key)) for key in _CURVES]
-    costs = [(text, figures.against_cost(comparison, key, text)) for key, text in _COSTS]
+    curves = [(key, figures.learning_curves(comparison, key)) for key in metrics.CURVES]
+    costs = [(key, figures.against_cost(comparison, key)) for key in _COSTS]
     shown = [
         (variant, next((run for run in variant.finished if has_predictions(run)), None))
         for variant in comparison.variants
@@ -52,7 +48,7 @@ def page(comparison: Comparison, *, title: str) -> str:
         rows=[_row(comparison, variant) for variant in comparison.variants],
         notes=notes(comparison),
         curves=[(key, figures.to_html(fig, f"curve-{i}")) for i, (key, fig) in enumerate(curves) if fig],
-        costs=[(text, figures.to_html(fig, f"cost-{i}")) for i, (text, fig) in enumerate(costs) if fig],
+        costs=[(key, figures.to_html(fig, f"cost-{i}")) for i, (key, fig) in enumerate(costs) if fig],
         classes=_classes(comparison),
         matrices=[
             (name, figures.to_html(fig, f"confusion-{i}"))
@@ -64,18 +60,9 @@ def page(comparison: Comparison, *, title: str) -> str:
 
 
 def _row(comparison: Comparison, variant: Variant) -> dict[str, Any]:
-    delta = comparison.to_baseline(variant)
-    keys: list[Any] = [
-        *variant.values.values(),
-        len(variant.results),
-        mean(variant.results),
-        delta.mean if delta else 0.0,
-        delta.p if delta else 2.0,
-        delta.p_paired if delta else 2.0,
-        *(variant.cost(key) for key in ("params", "macs", "images_per_s", "seconds")),
-    ]
-    # NaN sorts last.
-    keys = ["" if key != key else key for key in keys]
+    numbers = [column.value(comparison, variant) for column in comparison.columns]
+    # What the browser sorts by; what is not a number comes last.
+    keys = [*variant.values.values(), *("" if math.isnan(number) else number for number in numbers)]
     return {
         "cells": list(zip(tables.cells(comparison, variant), keys, strict=True)),
         "baseline": variant is comparison.baseline,
@@ -113,11 +100,11 @@ def _option_row(run: Run, keys: Sequence[str], base: Run | None, metric: str) ->
     values = values_of(run, keys)
     theirs = values_of(base, keys) if base is not None else values
     value = run.summary.get(metric)
-    scale, unit = (100, " %") if tables.is_share(metric) else (1, "")
+    kind = metrics.metric(metric)
     return {
         "name": run.name,
         "status": run.status,
-        "result": f"{scale * value:.4g}{unit}" if isinstance(value, int | float) else "-",
+        "result": f"{kind.text(value)} {kind.unit}".strip() if isinstance(value, int | float) else "-",
         # The seed differs by intent.
         "values": [(text, key != "seed_everything" and text != theirs[key]) for key, text in values.items()],
     }

@@ -8,11 +8,13 @@ from functools import cached_property
 import pandas as pd
 
 from cct_lightning.ablation.grid import short_names
+from cct_lightning.comparison.columns import COSTS, RESULTS, Column, find_columns
 from cct_lightning.comparison.runs import Run, differing, values_of
-from cct_lightning.comparison.statistics import Difference, deviation, difference, mean
+from cct_lightning.comparison.statistics import Difference, difference, mean
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.runs import metrics
 
-_DEFAULT_METRICS = ("test/acc", "best_val/acc", "test/loss")
+_DEFAULT_METRICS = (metrics.TEST_ACC, metrics.BEST_VAL_ACC, metrics.TEST_LOSS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,14 @@ class Comparison:
         options: Short name -> dotted option, for the options in which variants differ.
         variants: The best one first, those without a result last.
         baseline: The variant that the others are compared with; None when none has a result.
+        columns: What is shown of each variant beside its options.
     """
 
     metric: str
     options: Mapping[str, str]
     variants: tuple[Variant, ...]
     baseline: Variant | None
+    columns: tuple[Column, ...] = (*RESULTS, *COSTS)
 
     def to_baseline(self, variant: Variant) -> Difference | None:
         """Return the difference of a variant to the baseline; None for the baseline and without results."""
@@ -100,37 +104,21 @@ class Comparison:
 
     def frame(self) -> pd.DataFrame:
         """Return the comparison as numbers: one row per variant, accuracies from 0 to 1."""
-        rows = []
-        for variant in self.variants:
-            delta = self.to_baseline(variant)
-            empty = dict.fromkeys(("difference", "ci_low", "ci_high", "p_welch", "p_paired"), math.nan)
-            rows.append(
-                {
-                    **variant.values,
-                    "n": len(variant.results),
-                    "mean": mean(variant.results),
-                    "std": deviation(variant.results),
-                    **empty,
-                    **(
-                        {
-                            "difference": delta.mean,
-                            "ci_low": delta.low,
-                            "ci_high": delta.high,
-                            "p_welch": delta.p,
-                            "p_paired": delta.p_paired,
-                        }
-                        if delta
-                        else {}
-                    ),
-                    **{key: variant.cost(key) for key in ("params", "macs", "images_per_s", "seconds")},
-                    "unfinished": len(variant.runs) - len(variant.results),
-                }
-            )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(
+            [
+                dict(variant.values) | {k: v for c in self.columns for k, v in c.numbers(self, variant).items()}
+                for variant in self.variants
+            ]
+        )
 
 
 def compare_runs(
-    runs: Sequence[Run], *, by: Sequence[str] = (), metric: str | None = None, baseline: str | None = None
+    runs: Sequence[Run],
+    *,
+    by: Sequence[str] = (),
+    metric: str | None = None,
+    baseline: str | None = None,
+    columns: Sequence[str] = (),
 ) -> Comparison:
     """Group runs into variants.
 
@@ -139,12 +127,13 @@ def compare_runs(
         by: Options that make a variant, dotted or their last part; all that differ when empty.
         metric: A key of the summaries; the test accuracy where there is one.
         baseline: Values such as `pool=class_token`; the first of the grid, else the worst variant.
+        columns: More columns: keys of the summaries, or import paths of a `Column`.
 
     Returns:
         The variants, the best one first.
 
     Raises:
-        InputError: An option, metric or baseline that no run has.
+        InputError: An option, metric, baseline or column that no run has.
     """
     keys = [_option(runs, key) for key in by] or differing(runs)
     metric = _metric(runs, metric)
@@ -156,13 +145,14 @@ def compare_runs(
         Variant(values=dict(zip(names.values(), values, strict=True)), runs=tuple(group), metric=metric)
         for values, group in groups.items()
     ]
-    sign = 1 if metric.endswith("loss") else -1
+    sign = 1 if metrics.metric(metric).goal == "min" else -1
     variants.sort(key=lambda variant: (not variant.results, sign * mean(variant.results) if variant.results else 0))
     return Comparison(
         metric=metric,
         options={name: key for key, name in names.items()},
         variants=tuple(variants),
         baseline=_baseline(variants, baseline),
+        columns=(*RESULTS, *COSTS, *find_columns(columns, _numeric_keys(runs))),
     )
 
 
@@ -199,8 +189,12 @@ def _option(runs: Sequence[Run], key: str) -> str:
     raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
 
 
+def _numeric_keys(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(key for run in runs for key in run.summary if _number(run, key) is not None))
+
+
 def _metric(runs: Sequence[Run], metric: str | None) -> str:
-    known = dict.fromkeys(key for run in runs for key in run.summary if _number(run, key) is not None)
+    known = _numeric_keys(runs)
     if metric is None:
         return next((key for key in _DEFAULT_METRICS if key in known), _DEFAULT_METRICS[0])
     if metric not in known:
