@@ -1,8 +1,151 @@
 """Every private part of a library that the package touches, in one place; nobody else touches any.
 
 Each entry says why the public interface is not enough. All were run with torch 2.14.1, torchvision 0.29.1,
-pytorch-lightning 2.6.6, torchmetrics 1.9, wandb 0.31.0 and jsonargparse 4.53 (Python 3.11, 2026-11-30); the upper bounds
-in requirements.txt are what was tested. tests/test_architecture.py finds private access anywhere else.
+pytorch-lightning 2.6.6, torchmetrics 1.9, wandb 0.31.0 and jsonargparse 4.53 (Python 3.11, 2026-11-30); the upper
+bounds in requirements.txt are what was tested. tests/test_architecture.py finds private access anywhere else.
 
 Libraries are imported where they are used: this file is imported by commands that need none of them.
 """
+
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def option_names(parser: Any) -> list[str]:
+    """Return the names of a jsonargparse parser's options, to suggest the nearest: it lists them nowhere else."""
+    return [action.dest for action in parser._actions]
+
+
+def foreach(operation: str) -> Any:
+    """Return torch's operation over lists of tensors (`lerp_`, `copy_`, ...): its optimizers use them, unnamed."""
+    import torch
+
+    return getattr(torch, f"_foreach_{operation}")
+
+
+def cpu_computes_in_bf16() -> bool:
+    """Tell whether this CPU has instructions for bfloat16: torch tells it for GPUs alone."""
+    import platform
+
+    import torch
+
+    arm = platform.machine() in ("aarch64", "arm64") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return arm or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def is_compiled(module: Any) -> bool:
+    """Tell whether `module.compile()` was called: compiled twice, a module is traced through its own wrapper."""
+    return module._compiled_call_impl is not None
+
+
+def trainer_of(pl_module: Any) -> Any:
+    """Return a LightningModule's Trainer, None where it has none: its property raises there."""
+    return pl_module._trainer
+
+
+def unscale_outside(optimizer: Any) -> None:
+    """Let Lightning unscale float16 gradients: it refuses to clip where fused AdamW offers to do it in its step."""
+    optimizer._step_supports_amp_scaling = False
+
+
+def set_rates(schedule: Any, rates: list[float]) -> None:
+    """Set the rates of a schedule's optimizer; `get_last_lr`, which is logged, answers from a copy of its own."""
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
+def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batches: bool) -> None:
+    """Put the loops' progress in a checkpoint into the form that Lightning restarts from exactly.
+
+    Lightning expects checkpoints from its own hooks at the end of batches and epochs; saved before a batch or amid a
+    validation, its counters would skip a batch, a validation or a row of the metrics.
+
+    Args:
+        trainer: In `fit`, training or validating.
+        checkpoint: As Lightning made it; changed in place.
+        between_batches: It is saved in `on_train_batch_start`, before the batch is used.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    progress = loops["epoch_loop.batch_progress"]
+    total, current = progress["total"], progress["current"]
+    # After a restart, Lightning counts the batch that was taken anew twice, and then takes other states for others.
+    total["ready"] = total["started"] + current["ready"] - current["started"]
+    if between_batches:
+        # The batch about to begin counts as ready, so that a restart takes it anew; for this, Lightning adds one to
+        # the steps that it logs by.
+        progress["is_last_batch"] = False
+        if not trainer.fit_loop.epoch_loop._should_accumulate():
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    elif trainer.validating and trainer.state.status == "interrupted":
+        # As in the first batch, whatever was reached: the metrics of the others are not in the checkpoint. (A
+        # best.ckpt is saved after the last image, and needs no change.)
+        begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+        loops["epoch_loop.val_loop.batch_progress"] |= {
+            "total": dict(begun),
+            "current": dict(begun),
+            "is_last_batch": False,
+        }
+
+
+def rebuilds_constants(module: type[T]) -> type[T]:
+    """Decorate a torch.nn.Module that computes its constants again, by `set_constants()`, after every `.to()`.
+
+    A buffer that must stay float32 when the module becomes bfloat16 needs to know of the conversion; `.to()`, `.half()`
+    and the rest all end in `_apply`, for submodules too, and torch has no public hook there.
+    """
+    apply: Any = module._apply  # type: ignore[attr-defined]
+
+    def apply_and_rebuild(self: Any, fn: Any, recurse: bool = True) -> Any:
+        apply(self, fn, recurse)
+        self.set_constants()
+        return self
+
+    module._apply = apply_and_rebuild  # type: ignore[attr-defined]
+    return module
+
+
+def end_launched_processes(trainer: Any) -> None:
+    """Kill the processes that a Trainer has launched: Lightning kills them only where it is itself still in control."""
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        process.kill()
+
+
+def wandb_init_options(logger: Any) -> dict[str, Any]:
+    """Return the options that Lightning's WandbLogger will call `wandb.init` with; a change of the dict counts.
+
+    Two of them cannot be given to its constructor as we need them: the run's id is known only when there is a run
+    folder, after the logger was made, and `anonymous` is always passed on, of which wandb warns that it does nothing.
+    """
+    return logger._wandb_init
+
+
+def wandb_is_offline(logger: Any) -> bool:
+    """Say whether a WandbLogger logs offline, any that a user may bring: it keeps the answer to itself."""
+    return bool(logger._offline)
+
+
+def wandb_lost_errors() -> tuple[type[Exception], ...]:
+    """Return what wandb raises when its service has died; the two of its mailbox are in no public module."""
+    import wandb
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    return wandb.errors.CommError, HandleAbandonedError, MailboxClosedError
+
+
+def wandb_model(view: Any) -> dict[str, Any]:
+    """Return a workspace or a panel of wandb-workspaces as W&B stores it: only `save()` is public, which sends it."""
+    import json
+
+    return json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))
+
+
+def state_dict_metadata(state: Any) -> dict[str, Any]:
+    """Return what a state dict holds beside its tensors, in the attribute where PyTorch keeps its modules' versions."""
+    return getattr(state, "_metadata", {})
+
+
+def set_state_dict_metadata(state: Any, metadata: dict[str, Any]) -> None:
+    """Keep plain data beside the tensors of a state dict, which whoever loads the weights does not notice."""
+    state._metadata = metadata

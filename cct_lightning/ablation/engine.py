@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from cct_lightning.ablation.lock import is_locked
 from cct_lightning.ablation.plan import Planned
 from cct_lightning.ablation.trial import STOP, Job, plain, trial
 from cct_lightning.errors import InputError
+from cct_lightning.runs.lock import is_locked
 from cct_lightning.system.machine import cores
 
 _STORAGE = ".ray"  # in the folder of the ablation; removed at the end
@@ -183,7 +183,7 @@ def job_for(item: Planned, *, threads: int) -> Job:
     # A run that failed before this command gets one more try, any other one two.
     attempts = 1 if item.state.status == "failed" else 2
     arguments = (*item.run.arguments, *extra, f"--run_dir={item.folder}")
-    return Job(folder=item.folder, arguments=arguments, threads=threads, attempts=attempts)
+    return Job(folder=item.folder, arguments=arguments, threads=threads, attempts=attempts, cwd=Path.cwd())
 
 
 @contextmanager

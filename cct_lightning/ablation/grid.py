@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
+from cct_lightning.config.resolved import SEED
 from cct_lightning.errors import InputError, nearest
 
 ABLATIONS = Path(__file__).parents[1] / "configs" / "ablations"
-SEED = "seed_everything"
 
 # Fields of a sweep file that W&B knows and that a grid may carry; the first four are needed here.
 _FIELDS = (

@@ -12,8 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cct_lightning.ablation.plan import Cost, Planned, run_seconds, seconds_left
-from cct_lightning.ablation.state import Status, read_state
+from cct_lightning.ablation.check import Checked
+from cct_lightning.ablation.plan import Planned, run_seconds, seconds_left
+from cct_lightning.runs.folder import Status
+from cct_lightning.runs.state import read_state
 from cct_lightning.system.durations import duration
 
 _COLORS = {"finished": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim"}
@@ -28,7 +30,7 @@ def refreshed(plan: Sequence[Planned]) -> list[Planned]:
     ]
 
 
-def plan_table(plan: Sequence[Planned], costs: Sequence[Cost]) -> Table:
+def plan_table(plan: Sequence[Planned], costs: Sequence[Checked]) -> Table:
     """Return the table of `--dry-run`."""
     table = Table("run", "status", "parameters", "M MACs", "epochs", "time", box=None, pad_edge=False)
     for item, cost, seconds in zip(plan, costs, run_seconds(plan), strict=True):
@@ -50,7 +52,7 @@ def counted(plan: Sequence[Planned]) -> str:
     return f"{len(plan)} runs: {', '.join(parts)}"
 
 
-def all_left(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: int) -> float | None:
+def all_left(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int) -> float | None:
     """Estimate the seconds until all runs are done, before the first has finished from the epochs of the running ones.
 
     Args:
@@ -81,7 +83,7 @@ def run_left(item: Planned, epochs: int) -> float | None:
     return (time.time() - state.began) / (state.epoch - state.began_at) * max(0, epochs - state.epoch)
 
 
-def live_table(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: int, rows: int) -> Table:
+def live_table(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int, rows: int) -> Table:
     """Return the table of this moment, with the runs that matter most when not all fit."""
     table = Table("run", "status", "epoch", "accuracy", "left", box=None, pad_edge=False)
     pairs = sorted(zip(plan, costs, strict=True), key=lambda pair: _ORDER.index(pair[0].state.status))
@@ -103,7 +105,7 @@ def live_table(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: i
 
 
 @contextmanager
-def watching(plan: Sequence[Planned], costs: Sequence[Cost], *, concurrency: int) -> Iterator[None]:
+def watching(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int) -> Iterator[None]:
     """Show how the runs of a plan stand until the block ends."""
     console = Console()
     now = list(plan)

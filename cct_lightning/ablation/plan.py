@@ -1,4 +1,4 @@
-"""What an ablation is going to do: its runs, where each goes, how it stands, what it costs and how long it takes."""
+"""What an ablation is going to do: its runs, the folder and the state of each, and how long it takes."""
 
 import json
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cct_lightning.ablation.grid import SEED, GridRun
-from cct_lightning.ablation.state import RECORD, RunState, read_json, read_state
+from cct_lightning.ablation.grid import GridRun
+from cct_lightning.config.resolved import SEED, ResolvedConfig, without_home
 from cct_lightning.errors import InputError
-from cct_lightning.runs.folder import tilde
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.state import RunState, read_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Planned:
     Attributes:
         run: The run.
         folder: Its run folder, absolute.
-        state: How it stands now.
+        state: Its state now.
     """
 
     run: GridRun
@@ -27,29 +28,15 @@ class Planned:
     state: RunState
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a run costs.
-
-    Attributes:
-        params: Trainable parameters.
-        macs: Multiply-accumulates of the forward pass of one image.
-        epochs: Epochs.
-    """
-
-    params: int
-    macs: int
-    epochs: int
-
-
-def make_plan(runs: Sequence[GridRun], folder: Path) -> list[Planned]:
+def make_plan(runs: Sequence[GridRun], configs: Sequence[ResolvedConfig], folder: Path) -> list[Planned]:
     """Find or assign the folder of each run.
 
-    A folder belongs to a run when command and parameters are the same, whatever its name: a grid may grow, and what
-    is done stays done.
+    A folder belongs to a run whose options compute the same, whatever its name: a grid may grow, and what is done stays
+    done.
 
     Args:
         runs: The runs of the grid.
+        configs: The configuration of each.
         folder: Folder of the ablation.
 
     Returns:
@@ -58,32 +45,37 @@ def make_plan(runs: Sequence[GridRun], folder: Path) -> list[Planned]:
     Raises:
         InputError: A folder of the right name holds a run of other settings.
     """
-    there = {path.parent: read_json(path) for path in folder.glob(f"*/{RECORD}")}
-    by_settings = {_settings(record.get("command"), record.get("parameters")): path for path, record in there.items()}
+    there = [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{RunFolder.RECORD}"))]
+    stored = {files.path: files.config() for files in there}
+    by_results = {config.results_key: path for path, config in stored.items() if config is not None}
+    # One that has not begun has no configuration yet.
+    waiting = {_settings(f.record().get("command"), f.record().get("parameters")): f.path for f in there}
     plan = []
-    for run in runs:
-        found = by_settings.get(_settings(run.command, run.parameters))
-        path = found or folder / run.name
-        if found is None and path.exists():
-            raise InputError(
-                f"{path} holds a run of other settings ({_difference(there.get(path, {}), run)}): give another --out, "
-                "or remove the folder."
-            )
+    for run, config in zip(runs, configs, strict=True):
+        path = by_results.get(config.results_key) or waiting.get(_settings(run.command, run.parameters))
+        if path is None:
+            path = folder / run.name
+            if path.exists():
+                raise InputError(
+                    f"{path} holds a run of other settings ({_difference(RunFolder(path), run, config)}): give another "
+                    "--out, or remove the folder."
+                )
         plan.append(Planned(run=run, folder=path, state=read_state(path)))
     return plan
 
 
 def _settings(command: Any, parameters: Any) -> str:
-    values = {key: tilde(str(value)) for key, value in (parameters or {}).items()}
-    return json.dumps([list(command or ()), values], sort_keys=True)
+    return json.dumps([list(command or ()), without_home(parameters or {})], sort_keys=True, default=str)
 
 
-def _difference(record: dict[str, Any], run: GridRun) -> str:
-    theirs: dict[str, Any] = record.get("parameters", {})
-    ours = {key: tilde(str(value)) for key, value in run.parameters.items()}
-    keys = [key for key in {**theirs, **ours} if str(theirs.get(key)) != ours.get(key)]
+def _difference(files: RunFolder, run: GridRun, config: ResolvedConfig) -> str:
+    record, stored = files.record(), files.config()
     if not record:
         return "no ablation's"
+    if stored is not None:
+        return "; ".join(stored.differences(config)) or "another length of training"
+    theirs, ours = record.get("parameters", {}), without_home(run.parameters)
+    keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if not keys:
         return f"cct fit {' '.join(record.get('command', []))}"
     return ", ".join(f"{key} was {theirs.get(key, 'not set')}, is {ours.get(key, 'not set')}" for key in keys)

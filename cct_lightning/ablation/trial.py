@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cct_lightning.ablation.lock import take_lock
-from cct_lightning.ablation.state import LOG, note, read_state
+from cct_lightning.ablation.record import note
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.lock import take_lock
+from cct_lightning.runs.state import read_state
 
 STOP = ".stop"  # in the folder of the ablation: its runs are to save and end
 
@@ -32,12 +34,14 @@ class Job:
         arguments: Words after `cct fit`.
         threads: CPU threads.
         attempts: How often to try.
+        cwd: Where `cct ablate` was started: the user's own modules and relative paths are found there.
     """
 
     folder: Path
     arguments: tuple[str, ...]
     threads: int
     attempts: int
+    cwd: Path
 
 
 def run_job(job: Job) -> str:
@@ -76,10 +80,10 @@ def _wait_for_lock(folder: Path) -> IO[str] | None:
 
 
 def _attempt(job: Job, lock: IO[str]) -> int:
-    command = [sys.executable, "-m", "cct_lightning.ablation.guard", "fit", *job.arguments]
+    command = [sys.executable, "-m", "cct_lightning.commands.guard", "fit", *job.arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1"}
     note(job.folder, reason="", began=time.time(), began_at=read_state(job.folder, mine=True).epoch)
-    with (job.folder / LOG).open("a") as log:
+    with (job.folder / RunFolder.LOG).open("a") as log:
         # The last word is this folder.
         log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments[:-1])}\n")
         log.flush()
@@ -90,6 +94,7 @@ def _attempt(job: Job, lock: IO[str]) -> int:
             stdout=log,
             stderr=log,
             env=environment,
+            cwd=job.cwd,
             # Should this worker be killed, the folder stays locked until the child is dead.
             pass_fds=(lock.fileno(),),
             # Ctrl-C in the terminal is the engine's to handle.
@@ -117,7 +122,7 @@ def _wait(child: "subprocess.Popen[bytes]", folder: Path) -> bool:
 
 
 def _reason(code: int, folder: Path, start: int) -> str:
-    with (folder / LOG).open(errors="replace") as log:
+    with (folder / RunFolder.LOG).open(errors="replace") as log:
         log.seek(start)
         lines = [line.strip() for line in log if line.strip()]
     if code < 0:
@@ -140,10 +145,11 @@ def trial(config: dict[str, Any]) -> None:
 
 def plain(job: Job) -> dict[str, Any]:
     """Return a job as plain types, for Ray."""
-    return {**vars(job), "folder": str(job.folder), "arguments": list(job.arguments)}
+    return {**vars(job), "folder": str(job.folder), "arguments": list(job.arguments), "cwd": str(job.cwd)}
 
 
 def job_of(values: dict[str, Any]) -> Job:
     """Return the job that `plain` took apart."""
     arguments: Sequence[str] = values["arguments"]
-    return Job(**{**values, "folder": Path(values["folder"]), "arguments": tuple(arguments)})
+    places = {key: Path(values[key]) for key in ("folder", "cwd")}
+    return Job(**{**values, **places, "arguments": tuple(arguments)})

@@ -8,10 +8,11 @@ from rich.console import Console
 from cct_lightning.ablation.engine import cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
-from cct_lightning.ablation.lock import take_lock
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
-from cct_lightning.ablation.state import LOG, write_record
+from cct_lightning.ablation.record import write_record
 from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.lock import take_lock
 from cct_lightning.system.durations import duration
 from cct_lightning.system.machine import cores
 
@@ -49,8 +50,8 @@ def ablate(
 
     folder = Path(out).expanduser().absolute() / settings.name
     runs = expand(settings)
-    plan = make_plan(runs, folder)
     costs = check_runs(runs, prepare=not dry_run)
+    plan = make_plan(runs, [cost.config for cost in costs], folder)
     if dry_run:
         Console().print(plan_table(plan, costs))
         share = divide(cpus=cores(), gpus=_gpus(), runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
@@ -87,7 +88,7 @@ def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> No
     print(counted(plan))
     failed = [item for item in plan if item.state.status == "failed"]
     for item in failed:
-        print(f"  {item.run.name} failed: {item.state.reason}; see {item.folder / LOG}")
+        print(f"  {item.run.name} failed: {item.state.reason}; see {item.folder / RunFolder.LOG}")
     left = [item for item in plan if item.state.status not in ("finished", "failed")]
     if interrupted or left:
         print("The same command again continues.")

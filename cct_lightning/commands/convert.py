@@ -1,8 +1,7 @@
 """`cct convert`: weights between the published files, our Lightning checkpoints and safetensors, without loss.
 
-What is kept is every weight, bit by bit, and the hyperparameters that make a checkpoint describe itself (model, sizes,
-classes, mean, std). What a Lightning checkpoint holds beyond that (optimizer, progress of the run) has no place in the
-other formats.
+Every weight is kept, bit by bit, and so are the hyperparameters that describe a checkpoint (model, sizes, classes,
+mean, std). What else a Lightning checkpoint holds (optimizer, progress of the run) has no place in the other formats.
 """
 
 import json
@@ -16,12 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cct_lightning.commands.output import output_file
+from cct_lightning.compat import set_state_dict_metadata
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import model_of
+from cct_lightning.models.parts import PartSpec
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
-from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_checkpoint
+from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_weights
 from cct_lightning.models.weights.reference import to_published
 
 _FORMATS = {".ckpt": "lightning", ".pth": "published", ".pt": "published", ".safetensors": "safetensors"}
@@ -34,7 +35,7 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
         src: A published `.pth`, a checkpoint of `cct fit`, or `.safetensors`.
         dst: `.pth` for the published names, `.ckpt` for a Lightning checkpoint that `cct test` and `cct fit` read,
             `.safetensors` for our names and nothing that could run code.
-        arch: The model's name, such as `cct_7_3x1_32`, where the checkpoint does not tell.
+        arch: The model's name, such as `cct_7_3x1_32`, where the checkpoint does not say.
         overwrite: Replace `dst` where it exists.
 
     Returns:
@@ -48,7 +49,7 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
     if kind is None:
         raise InputError(f"The ending of {dst} is none of {', '.join(_FORMATS)}: it decides the format.")
     with output_file(dst, overwrite=overwrite) as part:
-        stored = read_checkpoint(src)
+        stored = read_weights(src)
         name, hparams = _describe(stored, arch)
         if kind == "lightning":
             torch.save(_lightning(stored.state, hparams), part)
@@ -58,15 +59,14 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
         else:
             names = to_published(stored.state) if is_compact(name) else stored.state
             plain: OrderedDict[str, Tensor] = OrderedDict(names)
-            # An attribute beside the entries, as PyTorch keeps its own: nobody who loads the weights notices it.
-            plain._metadata = {HPARAMS: hparams}  # type: ignore[attr-defined]
+            set_state_dict_metadata(plain, {HPARAMS: hparams})
             torch.save(plain, part)
     return dst
 
 
-def _describe(stored: StoredWeights, arch: str | None) -> tuple[str, dict[str, Any]]:
+def _describe(stored: StoredWeights, arch: str | None) -> tuple[PartSpec, dict[str, Any]]:
     """Return the model's name and the hyperparameters that describe it, after checking that the weights fit it."""
-    with torch.device("meta"):  # names and shapes alone: nothing is initialized in vain
+    with torch.device("meta"):  # names and shapes alone: nothing is initialized
         name, model = model_of(stored, arch)
     hparams = dict(stored.hparams) or {
         "arch": name,
@@ -75,13 +75,13 @@ def _describe(stored: StoredWeights, arch: str | None) -> tuple[str, dict[str, A
     }
     if isinstance(model, CompactTransformer):
         hparams.setdefault("img_size", list(model.arch.img_size))
-        if model.arch.position != parse_arch(name).position and not hparams.get("parts"):
-            hparams["position"] = model.arch.position  # what stands in the checkpoint
+        if model.arch.position != parse_arch(model.arch.name).position and not hparams.get("parts"):
+            hparams["position"] = model.arch.position  # what the checkpoint holds
     return name, hparams
 
 
 def _lightning(state: dict[str, Tensor], hparams: dict[str, Any]) -> dict[str, Any]:
-    """Return what Lightning asks of a checkpoint that was saved before the first step."""
+    """Return what Lightning expects in a checkpoint that was saved before the first step."""
     return {
         "epoch": 0,
         "global_step": 0,

@@ -1,67 +1,81 @@
-"""`cct validate` and `cct test` take their options from the checkpoint: its run's model and data."""
+"""`cct validate` and `cct test`: evaluate a checkpoint with the options of the run that it comes from."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
+import pytorch_lightning as pl
 import yaml
+from pytorch_lightning.loggers import WandbLogger
 
+from cct_lightning.commands.failures import exit_on_known_errors
+from cct_lightning.config.parser import LINKS, parse, plain, run_parser
+from cct_lightning.config.resolved import SEED, ResolvedConfig
 from cct_lightning.errors import InputError
-from cct_lightning.models.weights.reader import check_size
+from cct_lightning.models.weights.reader import read_checkpoint
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.tracking.progress import quiet_libraries
+from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
 
-# What the data decides and the model needs: linked, never typed twice.
-LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std")
 
+def evaluate(command: str, args: Sequence[str]) -> None:
+    """Run `cct validate` or `cct test`.
 
-def with_checkpoint_options(args: list[str]) -> list[str]:
-    """Give `validate` and `test` the options of the run that a checkpoint comes from.
+    Args:
+        command: `validate` or `test`.
+        args: The words after it; options win over those of the checkpoint.
 
-    `--run_dir DIR` stands for its best checkpoint. The run's model and data come first, so that the options
-    of the command line win.
+    Raises:
+        InputError: What the user asked for cannot be done.
     """
-    command, *rest = args
-    options: dict[str, str | None] = {"--ckpt_path": None, "--run_dir": None}
+    quiet_libraries()
+    with exit_on_known_errors(command):
+        options = parse(command, with_checkpoint_options(command, args))
+        pl.seed_everything(options[SEED], workers=True)
+        built = run_parser(command).instantiate(options)
+        logger: WandbLogger | bool = False
+        mode, _ = wandb_mode(options.tracking.mode)
+        if command == "test" and options.run_dir is not None and mode != "disabled":
+            folder = Path(options.run_dir).expanduser().absolute()
+            config = ResolvedConfig.resolve(plain(options))
+            logger = wandb_logger(folder, options.tracking, mode=mode, config=config, job_type="test")
+        trainer = pl.Trainer(**{**built.trainer.as_dict(), "logger": logger, "enable_checkpointing": False})
+        run = trainer.test if command == "test" else trainer.validate
+        run(built.model, datamodule=built.data, ckpt_path=options.ckpt_path, weights_only=True)
+
+
+validate_command = functools.partial(evaluate, "validate")
+test_command = functools.partial(evaluate, "test")
+
+
+def with_checkpoint_options(command: str, args: Sequence[str]) -> list[str]:
+    """Put the model and the data of the run that a checkpoint comes from before the words of the command line.
+
+    `--run_dir DIR` means its best checkpoint.
+    """
+    rest = list(args)
+    found: dict[str, str | None] = {"--ckpt_path": None, "--run_dir": None}
     for word, value in zip(rest, [*rest[1:], ""], strict=False):
         option, equals, inline = word.partition("=")
-        if option in options:
-            options[option] = inline if equals else value
-    path, run_dir = options["--ckpt_path"], options["--run_dir"]
+        if option in found:
+            found[option] = inline if equals else value
+    path, run_dir = found["--ckpt_path"], found["--run_dir"]
     if path is None and run_dir is not None:
-        folder = Path(run_dir)
-        found = [folder / name for name in ("best.ckpt", "last.ckpt") if (folder / name).is_file()]
-        if not found:
-            raise InputError(f"No checkpoint in {folder}: --run_dir takes the folder of a run of `cct fit`.")
-        path = str(found[0])
+        checkpoint = RunFolder(Path(run_dir)).to_test
+        if not checkpoint.is_file():
+            raise InputError(f"No checkpoint in {run_dir}: --run_dir takes the folder of a run of `cct fit`.")
+        path = str(checkpoint)
         rest.append(f"--ckpt_path={path}")
     if path is None:
         if {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in rest}:
-            return args
+            return rest
         raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
-    checkpoint = read_checkpoint(Path(path))
-    hparams = checkpoint["hyper_parameters"]
-    # A converted checkpoint tells its model alone; the data comes from the command line.
-    config = checkpoint.get("config") or {"model": {k: v for k, v in hparams.items() if k not in LINKS}}
-    kept = {key: config[key] for key in ("model", "data", "seed_everything", "tracking") if key in config}
+    content = read_checkpoint(Path(path))
+    hparams = content["hyper_parameters"]
+    # A converted checkpoint names its model alone; the data comes from the command line.
+    config = content.get("config") or {"model": {k: v for k, v in hparams.items() if k not in LINKS}}
+    kept = {key: config[key] for key in ("model", "data", SEED, "tracking") if key in config}
     # The weights are in the checkpoint, and with them the position embedding that they hold.
     if kept.get("model", {}).pop("pretrained", None) and "position" in hparams:
         kept["model"]["position"] = hparams["position"]
-    return [command, f"--config={yaml.safe_dump(kept)}", *rest]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code that it may hold.
-
-    Raises:
-        InputError: No file, a zip bomb, or none that PyTorch's safe loader accepts.
-    """
-    check_size(path)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise InputError(f"No checkpoint at {path}.") from None
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read safely as a checkpoint ({reason}).") from error
-    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
-        raise InputError(f"{path} is no checkpoint of `cct fit`: make one of other weights with `cct convert`.")
-    return checkpoint
+    return [f"--config={yaml.safe_dump(kept)}", *rest]

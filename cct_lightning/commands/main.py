@@ -5,21 +5,18 @@
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
+from cct_lightning.config.recipes import recipes
 from cct_lightning.errors import InputError, nearest
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 # Command -> what it does, and the function behind it; the module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("train, keep the best epoch, test it once", "commands.fit:run_lightning"),
-    "validate": ("evaluate a checkpoint on the validation split", "commands.fit:run_lightning"),
-    "test": ("evaluate a checkpoint on the test split", "commands.fit:run_lightning"),
+    "fit": ("train, keep the best epoch, test it once", "commands.fit:fit_command"),
+    "validate": ("evaluate a checkpoint on the validation split", "commands.evaluate:validate_command"),
+    "test": ("evaluate a checkpoint on the test split", "commands.evaluate:test_command"),
     "predict": ("classify image files with a checkpoint", "commands.predict:predict"),
     "convert": ("convert weights between published, Lightning and safetensors files", "commands.convert:convert"),
     "export": ("export a checkpoint to ONNX or torch.export", "commands.export:export"),
@@ -51,62 +48,6 @@ recipes (--config NAME, or a YAML file; several may follow each other):
   cct COMMAND --help                                   every option and its meaning"""
 
 
-def recipes() -> dict[str, Path]:
-    """Return the shipped recipes by name."""
-    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
-
-
-def find_config(name: str) -> str:
-    """Return the path of a recipe: a file as it is, or a shipped one by its name.
-
-    Raises:
-        InputError: Neither.
-    """
-    if not name:
-        raise InputError("--config needs a value: the name of a recipe, or a YAML file.")
-    if Path(name).is_file():
-        return name
-    known = recipes()
-    if name in known:
-        return str(known[name])
-    if Path(name).is_dir() or Path(name).suffix in (".yaml", ".yml", ".json") or "/" in name:
-        raise InputError(f"No config file {name}: give a YAML file, or one of the recipes {', '.join(known)}.")
-    raise InputError(f"No recipe {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")
-
-
-def layers(name: str) -> list[str]:
-    """Return the paths of a recipe and of those it builds on (its key `base`), the base first.
-
-    Raises:
-        InputError: No such recipe, or recipes that build on each other in a circle.
-    """
-    paths = [find_config(name)]
-    while (base := _base(paths[0])) is not None:
-        paths.insert(0, find_config(base))
-        if paths[0] in paths[1:]:
-            raise InputError(f"The recipe {base!r} builds on itself: mend the key `base` of {paths[0]}.")
-    return paths
-
-
-def _base(path: str) -> str | None:
-    # Read as text: a malformed file is the parser's to complain about.
-    found = re.search(r"^base: *([^\s#]+)", Path(path).read_text(errors="replace"), re.MULTILINE)
-    return found[1] if found and found[1] not in ("null", "~") else None
-
-
-def expand_configs(args: Sequence[str]) -> list[str]:
-    """Replace each `--config NAME` by the paths of that recipe and of those it builds on."""
-    words, expanded = iter(args), list[str]()
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option in ("--config", "-c"):
-            value = value if equals else next(words, "")
-            expanded += [f"--config={path}" for path in layers(value)]
-        else:
-            expanded.append(word)
-    return expanded
-
-
 def _usage() -> str:
     width = max(map(len, [*COMMANDS, *recipes()])) + 2
     # The first line of a recipe says what it is.
@@ -132,7 +73,7 @@ def run(args: Sequence[str]) -> None:
         module, _, name = COMMANDS[command][1].partition(":")
         function = getattr(importlib.import_module(f"cct_lightning.{module}"), name)
         if command in OWN_PARSER:
-            function([command, *expand_configs(rest)])
+            function(rest)
         else:
             from cct_lightning.commands.parser import call
 

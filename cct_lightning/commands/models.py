@@ -77,7 +77,7 @@ def models_command(args: Sequence[str]) -> None:
     """Run `cct models [NAME ...] [--pool POOL] [--json]`.
 
     Args:
-        args: The command and its words.
+        args: The words after the command.
 
     Raises:
         InputError: A name that is no model's.
@@ -94,7 +94,7 @@ def models_command(args: Sequence[str]) -> None:
     for part, names in _BUILT_IN.items():
         parser.add_argument(f"--{part}", help=f"{', '.join(names)}, or the import path of a class of yours")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    options = parser.parse_args(args[1:])
+    options = parser.parse_args(args)
     parts = {part: value for part in _BUILT_IN if (value := getattr(options, part)) is not None}
     rows = [row(name, parts) for name in options.names or PUBLISHED]
     if options.json:

@@ -1,39 +1,12 @@
 """From a typed function to a command: its signature gives the options, its docstring the help."""
 
 import inspect
-import re
-import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import docstring_parser
-from jsonargparse import ArgumentParser
 
-from cct_lightning.errors import nearest
-
-
-class OneSentence(ArgumentParser):
-    """A parser whose errors are one sentence that names the nearest valid option, with exit code 2."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one sentence and exit."""
-        message = re.sub(r'Parser key "([^"]*)":', r"--\1:", message)
-        message = re.sub(r"<class '([^']*)'>", r"\1", message).replace("typing.", "")
-        message = re.sub(r"Subcommand '\w+' does not accept option '([^']*)'", r"Unknown option: \1", message)
-        message = re.sub(r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2.", message, flags=re.DOTALL)
-        message = " ".join(re.sub("unrecognized arguments?", "Unknown option", message).split())
-        unknown = re.search(r"Unknown option: (?:--)?([\w.]+)", message)
-        if unknown:
-            message = message.rstrip(".") + "." + nearest(unknown[1], self._known_options())
-        print(f"{self.prog.split(' [')[0]}: {message}", file=sys.stderr)
-        sys.exit(2)
-
-    def _known_options(self) -> list[str]:
-        actions = list(self._actions)
-        if self._subcommands_action is not None:
-            command = next((word for word in sys.argv[1:] if word in self._subcommands_action.choices), None)
-            actions += self._subcommands_action.choices[command]._actions if command else []
-        return [action.dest for action in actions]
+from cct_lightning.config.one_sentence import OneSentence
 
 
 def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
@@ -67,7 +40,7 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
             # Several words after the option, or the option several times.
             parser.add_argument(f"--{name}", type=item, nargs="+", action="extend", default=[], help=text)
     flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
-    parsed = parser.instantiate_classes(parser.parse_args(_spelled(args, flags)))
+    parsed = parser.instantiate(parser.parse_args(_spelled(args, flags)))
     values = parsed.as_dict()
     return function(*values.pop(words, ()), **values) if words is not None else function(**values)
 

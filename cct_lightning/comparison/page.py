@@ -9,8 +9,9 @@ from typing import Any
 import jinja2
 
 from cct_lightning.comparison import tables
-from cct_lightning.comparison.runs import Run, matters, values_of
+from cct_lightning.comparison.runs import Run, values_of
 from cct_lightning.comparison.variants import Comparison, Variant, notes
+from cct_lightning.config.resolved import SEED, changes_results, normal, text
 from cct_lightning.runs import metrics
 
 _COSTS = ("params", "macs", "seconds")  # against which the results are drawn
@@ -82,17 +83,16 @@ def _classes(comparison: Comparison) -> dict[str, Any]:
 def _options(comparison: Comparison) -> dict[str, Any]:
     runs = comparison.runs
     keys = list(comparison.options.values())
-    known = sorted({key for run in runs for key in run.config})
-    same = [key for key in known if len({str(run.config.get(key)) for run in runs if run.complete}) == 1]
+    known = sorted({key for run in runs for key in run.config.flat})
+    same = [key for key in known if len({normal(run.config.flat.get(key)) for run in runs}) == 1]
     varying = [
-        key for key in known if key not in same and key not in keys and (matters(key) or key == "seed_everything")
+        key for key in known if key not in same and key not in keys and (changes_results(key) or key == SEED)
     ]
-    whole = next((run for run in runs if run.complete), runs[0])
     base = comparison.baseline.runs[0] if comparison.baseline else None
     return {
         "option_keys": [*keys, *varying],
         "option_rows": [_option_row(run, [*keys, *varying], base, comparison.metric) for run in runs],
-        "shared": [(key, whole.config[key]) for key in same if key in whole.config],
+        "shared": [(key, text(value)) for key in same if (value := runs[0].config.flat.get(key)) is not None],
     }
 
 
@@ -106,5 +106,5 @@ def _option_row(run: Run, keys: Sequence[str], base: Run | None, metric: str) ->
         "status": run.status,
         "result": f"{kind.text(value)} {kind.unit}".strip() if isinstance(value, int | float) else "-",
         # The seed differs by intent.
-        "values": [(text, key != "seed_everything" and text != theirs[key]) for key, text in values.items()],
+        "values": [(text, key != SEED and text != theirs[key]) for key, text in values.items()],
     }

@@ -1,26 +1,20 @@
 """What a comparison needs to know of runs: read from run folders, and from those alone."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cct_lightning.ablation.grid import SEED
-from cct_lightning.ablation.state import RECORD, read_json, read_state
+from cct_lightning.config.recipes import options_of
+from cct_lightning.config.resolved import DERIVED, SEED, ResolvedConfig, text
 from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.state import read_state
 
-# libyaml's loader is ten times as fast as the one in Python; both are safe.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-# Options that say where and how a run is watched, and nothing about what it computes.
-_NEUTRAL = {
-    SEED, "run_dir", "resume", "data.root", "data.cache_dir", "data.download", "data.num_workers",
-    "trainer.default_root_dir", "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.log_every_n_steps",
-}  # fmt: skip
+_ARCH = re.compile(r"(cct|cvt|vit)_\d+_\d+(x\d+)?")  # the part of a name that its parts say, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +25,8 @@ class Run:
         name: How to call it: its path below the folders that were given, or its name in W&B.
         status: `finished`, `failed`, `interrupted`, `running` or `waiting`.
         reason: Why it failed.
-        config: Dotted option -> value; options that are null are left out.
-        complete: Whether `config` holds all options; a run that failed early has only those of its grid.
+        config: Its options, all concrete; of a run that failed early those of its command.
         summary: Final metrics and costs.
-        seed: Seed; None when unknown.
         index: Place in its grid.
         folder: Its folder; None for a run read from W&B.
     """
@@ -42,28 +34,23 @@ class Run:
     name: str
     status: str
     reason: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    complete: bool = True
+    config: ResolvedConfig = field(default_factory=lambda: ResolvedConfig({}))
     summary: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
     index: int | None = None
     folder: Path | None = None
 
+    @property
+    def seed(self) -> int | None:
+        """The seed; None when unknown."""
+        return self.config.seed
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested options as dotted ones, without those that are null."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def matters(key: str) -> bool:
-    """Tell whether an option can change the result of a run, the seed apart."""
-    return key not in _NEUTRAL and not key.startswith(("tracking.", "environment."))
+    @cached_property
+    def compared(self) -> dict[str, Any]:
+        """Dotted option -> normal value, of those that can change a result, the seed left out."""
+        found = {key: value for key, value in self.config.results.items() if key != SEED}
+        arch = self.config.flat.get("model.arch")
+        short = _ARCH.match(arch) if found.get("model.arch") == "compact" and isinstance(arch, str) else None
+        return {**found, "model.arch": short[0]} if short else found
 
 
 def find_runs(paths: Sequence[str]) -> list[tuple[str, Path]]:
@@ -93,7 +80,7 @@ def find_runs(paths: Sequence[str]) -> list[tuple[str, Path]]:
 
 def _runs_below(path: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(path):
-        if {"config.yaml", "summary.json", RECORD} & set(files):
+        if {RunFolder.CONFIG, RunFolder.SUMMARY, RunFolder.RECORD} & set(files):
             folders.clear()
             yield Path(place)
         else:
@@ -107,13 +94,12 @@ def read_run(name: str, folder: Path) -> Run:
         name: How to call the run.
         folder: The folder.
     """
-    summary, record = read_json(folder / "summary.json"), read_json(folder / RECORD)
+    files = RunFolder(folder)
+    summary, record = files.summary(), files.record()
     try:
-        config = yaml.load((folder / "config.yaml").read_text(), Loader=_LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        config = files.config()
+    except InputError:
         config = None
-    complete = isinstance(config, dict)
-    options = flatten(config) if complete else dict(record.get("parameters", {}))
     status = str(summary.get("status", "waiting"))
     reason = str(summary.get("reason", "")) if status == "failed" else ""
     if status != "finished" and record:
@@ -123,13 +109,21 @@ def read_run(name: str, folder: Path) -> Run:
         name=name,
         status="running" if status == "trained" else status,
         reason=reason,
-        config=options,
-        complete=complete,
+        config=config or _config_of(record),
         summary=summary,
-        seed=options.get(SEED),
         index=record.get("index"),
         folder=folder,
     )
+
+
+def _config_of(record: Mapping[str, Any]) -> ResolvedConfig:
+    """Return the configuration of a run that ended before it wrote one, from the command of its ablation."""
+    parameters = record.get("parameters", {})
+    words = [*record.get("command", []), *(f"--{key}={value}" for key, value in parameters.items())]
+    try:
+        return ResolvedConfig.resolve(options_of(words)) if words else ResolvedConfig({})
+    except InputError:  # why it did not start
+        return ResolvedConfig(options_of([f"--{key}={value}" for key, value in parameters.items()]))
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
@@ -138,21 +132,33 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Return the options in which runs differ, the seed and what does not matter left out.
+    """Return the options in which the results of runs may differ, the seed left out.
 
-    Args:
-        runs: A run whose options are not all known takes part with those of its grid.
+    What the name of a model or a data set decides is left out where the name says it; a name is left out where the same
+    model has several.
     """
-    whole = [run for run in runs if run.complete]
-    keys = dict.fromkeys(key for run in whole for key in run.config)
-    different = [key for key in keys if len({str(run.config.get(key)) for run in whole}) > 1]
-    for run in runs:
-        for key, value in run.config.items() if not run.complete else ():
-            if any(str(value) != str(other.config.get(key)) for other in runs if key in other.config):
-                different.append(key)
-    return [key for key in dict.fromkeys(different) if matters(key)]
+    keys = dict.fromkeys(key for run in runs for key in run.compared)
+    different = [key for key in keys if len({run.compared.get(key) for run in runs}) > 1]
+
+    def decided(key: str, by: Callable[[Run], Hashable]) -> bool:
+        known: dict[Hashable, Any] = {}
+        return all(known.setdefault(by(run), run.compared.get(key)) == run.compared.get(key) for run in runs)
+
+    arch = "model.arch"
+    if arch in different and not decided(arch, lambda run: frozenset({**run.compared, arch: None}.items())):
+        different.remove(arch)
+    for parent, children in DERIVED.items():
+        for child in (f"{parent.split('.')[0]}.{name}" for name in children):
+            if parent in different and child in different and decided(child, lambda run, by=parent: run.compared.get(by)):
+                different.remove(child)
+    return different
 
 
 def values_of(run: Run, keys: Sequence[str]) -> dict[str, str]:
     """Return what a run has for some options, as text; `default` where an option is null or not set."""
-    return {key: str(run.config.get(key, "default")) for key in keys}
+    values = {}
+    for key in keys:
+        given = run.config.flat.get(key)
+        value = given if isinstance(given, Mapping) else run.compared.get(key, given)
+        values[key] = "default" if value is None else text(value)
+    return values

@@ -178,7 +178,7 @@ def _number(run: Run, key: str) -> float | None:
 
 
 def _option(runs: Sequence[Run], key: str) -> str:
-    known = dict.fromkeys(name for run in runs for name in run.config)
+    known = dict.fromkeys(name for run in runs for name in run.config.flat)
     matches = [name for name in known if name == key or name.endswith(f".{key}")]
     if key in known:
         return key

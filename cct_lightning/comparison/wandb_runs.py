@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cct_lightning.ablation.grid import SEED
-from cct_lightning.comparison.runs import Run, flatten
+from cct_lightning.comparison.runs import Run
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 
 _STATUS = {"crashed": "interrupted", "killed": "interrupted", "preempted": "interrupted", "pending": "waiting"}
@@ -40,7 +40,11 @@ def to_run(record: Mapping[str, Any]) -> Run:
     Args:
         record: `name`, `state`, `config` and `summary` of a run.
     """
-    config = flatten({key: value for key, value in record["config"].items() if not key.startswith("_")})
+    options = {key: value for key, value in record["config"].items() if not key.startswith("_")}
+    try:
+        config = ResolvedConfig.resolve(options)
+    except InputError:  # of another project's own making
+        config = ResolvedConfig(options)
     state = record["state"]
     summary = {key: value for key, value in record["summary"].items() if not key.startswith("_")}
     # W&B calls finished what ended without an error; our own status also tells whether it was tested.
@@ -51,5 +55,4 @@ def to_run(record: Mapping[str, Any]) -> Run:
         reason=str(summary.get("reason", "")) if status == "failed" else "",
         config=config,
         summary=summary,
-        seed=config.get(SEED),
     )

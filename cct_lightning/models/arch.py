@@ -1,16 +1,22 @@
-"""Names, sizes and costs of Compact Transformers, without torch.
+"""Names and sizes of Compact Transformers, without torch.
 
 The grammar is that of the paper (Hassani et al., arXiv 2104.05704) and its published checkpoints:
 `cct_7_3x1` is 7 encoder layers behind one convolution block of kernel 3, `cvt_7_4` and `vit_7_4` are 7 layers over
 4x4 patches. This file imports nothing heavy, so that `cct models` and `cct --help` answer at once.
 
-Letters: (H, W) image, (h, w) grid of tokens, N = h*w tokens, D embedding dimension.
+Letters: (H, W) image, (h, w) grid of tokens.
 """
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import Unpack
 
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.models.parts import Parts, PartSpec, plain_spec
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,11 @@ class Arch:
 
     Attributes:
         name: The name it came from.
-        tokenizer: `conv`, `patch`, or the import path of a `Tokenizer`.
+        tokenizer: `conv`, `patch`, or the import path of a `Tokenizer`; a dict where it has arguments, see `parts.py`.
         kernel_size: Kernel of the convolutions, or side of a patch, in pixels.
         conv_blocks: Convolution blocks of the tokenizer (1 for patches).
-        position: `learnable`, `sine`, `none`, or the import path of a `PositionEmbedding`.
-        pool: `seqpool`, `class_token`, `mean`, `max`, or the import path of a `Pooling`.
+        position: `learnable`, `sine`, `none`, or a `PositionEmbedding` likewise.
+        pool: `seqpool`, `class_token`, `mean`, `max`, or a `Pooling` likewise.
         depth: Encoder layers.
         embed_dim: Dimension of a token.
         num_heads: Attention heads; they divide `embed_dim`.
@@ -80,11 +86,11 @@ class Arch:
     """
 
     name: str
-    tokenizer: str
+    tokenizer: PartSpec
     kernel_size: int
     conv_blocks: int
-    position: str
-    pool: str
+    position: PartSpec
+    pool: PartSpec
     depth: int
     embed_dim: int
     num_heads: int
@@ -104,9 +110,9 @@ _GRAMMAR = re.compile(
 _CLASSES = {"_c100": 100, "_fl": 102}
 
 
-def is_compact(name: str) -> bool:
+def is_compact(name: PartSpec) -> bool:
     """Tell whether a name is that of a Compact Transformer, and not of a baseline or a class of the user's."""
-    return _GRAMMAR.fullmatch(name) is not None
+    return isinstance(name, str) and _GRAMMAR.fullmatch(name) is not None
 
 
 def parse_arch(name: str) -> Arch:
@@ -147,6 +153,74 @@ def parse_arch(name: str) -> Arch:
         # The published 224 and 384 models that name no data set are ImageNet's (14 layers) or Flowers-102's (7).
         num_classes=_CLASSES.get(found["data"], 10 if img < 224 else 1000 if depth == 14 else 102),
     )
+
+
+_NUMBERS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        ("kernel_size", "conv_blocks", "depth", "embed_dim", "num_heads", "in_chans", "num_classes"), (1, float("inf"))
+    ),
+    "mlp_ratio": (1e-6, float("inf")),
+    "attn_drop": (0, 1),
+    "proj_drop": (0, 1),
+    "drop_path_rate": (0, 0.999),
+}  # option -> least, most
+
+
+def check_sizes(values: dict[str, float], img_size: tuple[int, int]) -> None:
+    """Check numbers of a model, by the names of their options, and the (H, W) of its images.
+
+    Raises:
+        InputError: One is out of its range.
+    """
+    for key, value in values.items():
+        low, high = _NUMBERS[key]
+        if not low <= value <= high:
+            wanted = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            raise InputError(f"{key} is {value}: it must be {wanted}.")
+    if min(img_size) < 1:
+        raise InputError(f"img_size is {img_size}: both sides must be at least 1 pixel.")
+
+
+def pair(img_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return an image size, one side or (H, W), as (H, W)."""
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    return height, width
+
+
+def resolve_arch(
+    name: str,
+    *,
+    img_size: int | Sequence[int] | None = None,
+    in_chans: int | None = None,
+    num_classes: int | None = None,
+    **parts: Unpack[Parts],
+) -> Arch:
+    """Return what a name and its overrides define, checked.
+
+    Args:
+        name: See `parse_arch`.
+        img_size: Side of the images in pixels, or (H, W); None: the name's.
+        in_chans: Channels of the images; None: 3.
+        num_classes: Classes; None: the name's.
+        **parts: Parts that differ from the name's; None: the name's.
+
+    Raises:
+        InputError: An unknown name or part, or a number out of its range.
+    """
+    known = [field.name for field in dataclasses.fields(Arch)]
+    given: dict[str, Any] = {"in_chans": in_chans, "num_classes": num_classes, **parts}
+    for key in given:
+        if key not in known:
+            raise InputError(f"Unknown part {key!r} of a model: choose {', '.join(known)}.{nearest(key, known)}")
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in ("tokenizer", "position", "pool"):
+        if key in given:
+            given[key] = plain_spec(key, given[key])
+    if img_size is not None:
+        given["img_size"] = pair(img_size)
+    arch = dataclasses.replace(parse_arch(name), **given)
+    check_sizes({key: getattr(arch, key) for key in _NUMBERS}, arch.img_size)
+    return arch
 
 
 def conv_geometry(kernel_size: int) -> tuple[int, int]:
@@ -197,61 +271,9 @@ def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     return img_size[0] // patch_size, img_size[1] // patch_size
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a model costs.
+def __getattr__(name: str) -> Any:
+    if name in ("Budget", "budget"):  # moved; this name goes with version 0.3
+        from cct_lightning.models import complexity
 
-    Attributes:
-        tokens: Length of the sequence, the class token included.
-        params: Trainable parameters (a sine embedding is none).
-        macs: Multiply-accumulates of one image, counted as the published tables do: convolutions and linear layers,
-            without the two products of attention.
-        attention_macs: The two products of attention, which those tables leave out.
-    """
-
-    tokens: int
-    params: int
-    macs: int
-    attention_macs: int
-
-
-def budget(arch: Arch) -> Budget:
-    """Count tokens, parameters and multiply-accumulates of a variant by arithmetic, without building it.
-
-    The counts are those of the built module, to the unit. They agree with the published table with four exceptions.
-    Its MACs hold one operation more for each value that passes a ReLU of the tokenizer, which shows in the last digit
-    of CCT-7/3x2 (0.274G here, 0.275G there) and CCT-14/7x2 at 384 (15.01G, 15.02G). Its 3.168M parameters of CCT-6/3x1
-    are those of the sine variant (the learnable one has 3.234M), and its 22.36M of CCT-14/7x2 at 224 are cut off, not
-    rounded (22.367M).
-
-    Args:
-        arch: Tokenizer, position and pool must be among the built-in ones.
-
-    Returns:
-        The counts, which tests compare with the built modules.
-    """
-    dim, kernel = arch.embed_dim, arch.kernel_size
-    params = macs = 0
-    if arch.tokenizer == "conv":
-        grids = conv_grids(arch.img_size, kernel_size=kernel, conv_blocks=arch.conv_blocks)
-        chans = [arch.in_chans] + [HIDDEN_CHANS] * (arch.conv_blocks - 1) + [dim]
-        for block, (height, width) in enumerate(grids[::2]):
-            weights = chans[block] * chans[block + 1] * kernel**2
-            params, macs = params + weights, macs + weights * height * width
-        grid = grids[-1]
-    else:
-        grid = patch_grid(arch.img_size, kernel)
-        params = (arch.in_chans * kernel**2 + 1) * dim
-        macs = arch.in_chans * kernel**2 * dim * grid[0] * grid[1]
-    tokens = grid[0] * grid[1] + (arch.pool == "class_token")
-    hidden = int(dim * arch.mlp_ratio)
-    matrices = 4 * dim * dim + 2 * dim * hidden  # qkv, proj; the two layers of the MLP
-    vectors = dim + hidden + dim + 4 * dim  # biases of proj and MLP, two LayerNorms
-    params += arch.depth * (matrices + vectors) + 2 * dim + (dim + 1) * arch.num_classes
-    macs += arch.depth * matrices * tokens + dim * arch.num_classes
-    params += tokens * dim if arch.position == "learnable" else 0
-    if arch.pool == "class_token":
-        params += dim
-    elif arch.pool == "seqpool":
-        params, macs = params + dim + 1, macs + 2 * dim * tokens  # scores, weighted mean
-    return Budget(tokens=tokens, params=params, macs=macs, attention_macs=2 * arch.depth * tokens**2 * dim)
+        return getattr(complexity, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,8 @@
 
 Sources: He et al., arXiv 1512.03385 (ResNet-18; ResNet-56 of its section 4.2); Sandler et al., arXiv 1801.04381
 (MobileNetV2); Dosovitskiy et al., arXiv 2010.11929 (ViT-B/16); Touvron et al., arXiv 2012.12877 (DeiT). The layers are
-torchvision's and timm's; what is ours is the stem: on images of 32 pixels the first strides are left out, as is common
-for CIFAR. (The Compact Transformers paper compares with ImageNet stems at 32 pixels, hence its 0.04G MACs for
+torchvision's and timm's; ours is the stem: on images of 32 pixels the first strides are left out, as is common for
+CIFAR. (The Compact Transformers paper compares with ImageNet stems at 32 pixels, hence its 0.04G MACs for
 ResNet-18 and 0.02G for MobileNetV2.)
 
 Letters: B batch, C channels, (H, W) image or feature map, K classes.
@@ -20,7 +20,6 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import BASELINES
-from cct_lightning.system.importing import import_class
 
 
 def _conv(in_chans: int, out_chans: int) -> nn.Conv2d:
@@ -147,29 +146,3 @@ def create_baseline(name: str, *, img_size: tuple[int, int], in_chans: int, num_
     if name not in _BUILDERS:
         raise InputError(f"Unknown baseline {name!r}: choose {', '.join(BASELINES)}.{nearest(name, BASELINES)}")
     return _BUILDERS[name](img_size, in_chans, num_classes)
-
-
-def import_backbone(path: str, *, img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
-    """Build a user's own backbone from its import path.
-
-    Args:
-        path: Such as `my_lab.nets.MyNet`: a subclass of `torch.nn.Module` whose constructor takes the keywords
-            `img_size` (H, W), `in_chans` and `num_classes`, and whose `forward` maps images to logits (B, K).
-        img_size: (H, W) in pixels.
-        in_chans: Channels of the images.
-        num_classes: Classes K.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: It cannot be imported, is no `torch.nn.Module`, or its constructor does not take these keywords.
-    """
-    found = import_class(path, "model", nn.Module)
-    try:
-        return found(img_size=img_size, in_chans=in_chans, num_classes=num_classes)
-    except TypeError as error:
-        raise InputError(
-            f"The model {path!r} cannot be built ({error}): its constructor must take the keywords img_size, in_chans "
-            "and num_classes."
-        ) from error

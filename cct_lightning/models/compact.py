@@ -5,41 +5,14 @@ Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformer
 Letters: B batch, C channels, (H, W) image, N tokens, D embedding dimension, K classes.
 """
 
-from typing import TypeVar
-
 from torch import Tensor, nn
 
-from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import Arch
 from cct_lightning.models.encoder import Encoder
+from cct_lightning.models.parts import build_part
 from cct_lightning.models.pooling import POOLINGS, Pooling
 from cct_lightning.models.position import POSITIONS, PositionEmbedding
 from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
-from cct_lightning.system.importing import import_class
-
-Part = TypeVar("Part", bound=nn.Module)
-
-
-def find_part(option: str, name: str, table: dict[str, type[Part]], base: type[Part]) -> type[Part]:
-    """Return the class of a part by its short name, or import it by path.
-
-    Args:
-        option: The option's name, for messages: `pool`.
-        name: A key of `table`, or an import path such as `my_lab.pooling.TopKPool`.
-        table: The built-in parts.
-        base: What an imported class must subclass.
-
-    Raises:
-        InputError: No such part, or not a subclass of `base`.
-    """
-    if name in table:
-        return table[name]
-    if "." not in name:
-        raise InputError(
-            f"Unknown {option} {name!r}: choose {', '.join(table)}, or the import path of a class of yours."
-            f"{nearest(name, table)}"
-        )
-    return import_class(name, option, base)
 
 
 class CompactTransformer(nn.Module):
@@ -47,7 +20,7 @@ class CompactTransformer(nn.Module):
 
     Three seams for analysis and fine-tuning: `forward_features` gives normalized tokens (B, N, D), `pool` one vector
     (B, D), `head` logits (B, K). It runs at every image size that its tokenizer accepts: position embeddings are
-    resized on the way where the grid is not the one they were made for.
+    resized on the way where the grid is another than the one that the model was built for.
 
     Args:
         arch: What to build; see `parse_arch`, and `create_model` for the usual way in.
@@ -59,18 +32,20 @@ class CompactTransformer(nn.Module):
     def __init__(self, arch: Arch) -> None:
         super().__init__()
         self.arch = arch
-        self.tokenizer = find_part("tokenizer", arch.tokenizer, TOKENIZERS, Tokenizer)(
+        self.tokenizer = build_part(
+            "tokenizer", arch.tokenizer, TOKENIZERS, Tokenizer,
             in_chans=arch.in_chans,
             embed_dim=arch.embed_dim,
             kernel_size=arch.kernel_size,
             conv_blocks=arch.conv_blocks,
-        )
-        self.pool = find_part("pool", arch.pool, POOLINGS, Pooling)(embed_dim=arch.embed_dim)
-        self.position = find_part("position", arch.position, POSITIONS, PositionEmbedding)(
+        )  # fmt: skip
+        self.pool = build_part("pool", arch.pool, POOLINGS, Pooling, embed_dim=arch.embed_dim)
+        self.position = build_part(
+            "position", arch.position, POSITIONS, PositionEmbedding,
             grid=self.tokenizer.grid(arch.img_size),
             num_prefix_tokens=self.pool.num_prefix_tokens,
             embed_dim=arch.embed_dim,
-        )
+        )  # fmt: skip
         self.drop = nn.Dropout(arch.proj_drop)
         self.encoder = Encoder(
             depth=arch.depth,
@@ -83,6 +58,11 @@ class CompactTransformer(nn.Module):
         )
         self.head = nn.Linear(arch.embed_dim, arch.num_classes)
         self.apply(_init_linear)
+
+    def num_tokens(self, img_size: tuple[int, int]) -> int:
+        """Return the length of the sequence N, prefix included, for images of (H, W) pixels."""
+        height, width = self.tokenizer.grid(img_size)
+        return self.pool.num_prefix_tokens + height * width
 
     def embed(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to what the encoder reads: tokens with prefix and positions (B, N, D)."""

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 class Pooling(nn.Module):
     """Base class of poolings; subclass it to bring your own.
 
+    The constructor may take more arguments, which `init_args` gives. A pooling that can say how much it reads of each
+    token has a method `weights(tokens) -> (B, N)`, whose rows sum to one: pictures of the pooling show it.
+
     Args:
         embed_dim: Dimension D of a token.
     """
@@ -31,7 +34,7 @@ class Pooling(nn.Module):
 
 
 class SeqPool(Pooling):
-    """The weighted mean of the tokens, with weights that a linear layer reads off each token."""
+    """The weighted mean of the tokens, with weights that a linear layer computes from each token."""
 
     def __init__(self, *, embed_dim: int) -> None:
         super().__init__(embed_dim=embed_dim)
@@ -47,7 +50,7 @@ class SeqPool(Pooling):
 
 
 class ClassToken(Pooling):
-    """A learned token that stands first in the sequence and alone is read at its end (ViT)."""
+    """A learned token, put first in the sequence; the encoder's output for it is the result (ViT)."""
 
     num_prefix_tokens = 1
 
@@ -71,6 +74,10 @@ class MeanPool(Pooling):
         """Map (B, N, D) to (B, D)."""
         return tokens.mean(1)
 
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Return the weight (B, N) of each token (B, N, D): all the same."""
+        return tokens.new_full(tokens.shape[:2], 1 / tokens.shape[1], dtype=torch.float32)
+
 
 class MaxPool(Pooling):
     """The maximum of the tokens in each dimension."""
@@ -78,6 +85,10 @@ class MaxPool(Pooling):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, N, D) to (B, D)."""
         return tokens.amax(1)
+
+    def weights(self, tokens: Tensor) -> Tensor:
+        """Return for each token (B, N, D) the share (B, N) of the D dimensions in which it is the largest."""
+        return nn.functional.one_hot(tokens.argmax(1), tokens.shape[1]).float().mean(1)
 
 
 POOLINGS: dict[str, type[Pooling]] = {

@@ -14,9 +14,11 @@ Grid = tuple[int, int]
 class PositionEmbedding(nn.Module):
     """Base class of position embeddings; subclass it to bring your own.
 
+    The constructor may take more arguments, which `init_args` gives.
+
     Args:
         grid: The grid (h, w) that the model is built for.
-        num_prefix_tokens: Tokens P that stand before the grid (the class token).
+        num_prefix_tokens: Tokens P before those of the grid (the class token).
         embed_dim: Dimension D of a token.
     """
 
@@ -24,7 +26,7 @@ class PositionEmbedding(nn.Module):
         super().__init__()
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Add positions to tokens (B, N, D) that lie on `grid`; return the dtype of the tokens.
+        """Add positions to tokens (B, N, D) of a `grid`; return the dtype of the tokens.
 
         Under autocast the tokens come from a convolution in the low precision, and a float32 parameter added to them
         would turn the whole stream to float32.
@@ -74,7 +76,7 @@ class LearnablePosition(PositionEmbedding):
 
 
 class SinePosition(PositionEmbedding):
-    """The fixed 1-D sine table over the sequence, prefix included; computed anew for other lengths."""
+    """The fixed 1-D sine table over the sequence, prefix included; computed for each other length."""
 
     embedding: Tensor
 

@@ -6,6 +6,7 @@ Letters: B batch, C channels, (H, W) image, (h, w) grid, N = h*w tokens, D embed
 """
 
 import itertools
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +15,9 @@ from cct_lightning.models.arch import HIDDEN_CHANS, conv_geometry, conv_grids, p
 
 class Tokenizer(nn.Module):
     """Base class of tokenizers; subclass it to bring your own.
+
+    The constructor may take more arguments, which `init_args` gives. What your tokenizer costs is counted when a model
+    is built, and what its tokens see is measured unless `layers` tells it.
 
     Args:
         in_chans: Channels of the image.
@@ -25,6 +29,12 @@ class Tokenizer(nn.Module):
     def __init__(self, *, in_chans: int, embed_dim: int, kernel_size: int, conv_blocks: int) -> None:
         super().__init__()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A subclass with modules or a `forward` of its own sees other pixels than its parent, unless it tells which.
+        if vars(cls).keys() & {"__init__", "forward"} and "layers" not in vars(cls):
+            setattr(cls, "layers", Tokenizer.layers)  # noqa: B010  # mypy refuses to assign a method
+
     def grid(self, img_size: tuple[int, int]) -> tuple[int, int]:
         """Return the grid (h, w) of tokens for an image of (H, W) pixels; raise `InputError` where there is none."""
         raise NotImplementedError
@@ -33,9 +43,16 @@ class Tokenizer(nn.Module):
         """Map images (B, C, H, W) to tokens (B, h*w, D), row by row."""
         raise NotImplementedError
 
+    def layers(self) -> list[tuple[int, int, int]] | None:
+        """Return kernel, stride and padding in pixels of each layer, the first one first; None: not told.
+
+        The receptive field of a token follows from them; without them it is measured by gradients.
+        """
+        return None
+
 
 def _channels_last(images: Tensor) -> Tensor:
-    # The layout of the fast kernels, which also makes the flattening to tokens free. Not made by
+    # The layout of the fast kernels, which also makes the flattening to tokens free. Without
     # `contiguous(memory_format=)`, which `torch.func.vmap` does not know.
     return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
@@ -71,6 +88,10 @@ class ConvTokenizer(Tokenizer):
             x = nn.functional.max_pool2d(conv(x), 3, 2, 1).relu_()  # (B, D, h, w)
         return _tokens(x)
 
+    def layers(self) -> list[tuple[int, int, int]]:
+        """Return kernel, stride and padding of the convolutions and max pools."""
+        return [(self.kernel_size, *conv_geometry(self.kernel_size)), (3, 2, 1)] * self.conv_blocks
+
 
 class PatchTokenizer(Tokenizer):
     """One convolution with bias whose stride is its kernel: the tokenizer of ViT-Lite and CVT."""
@@ -88,6 +109,10 @@ class PatchTokenizer(Tokenizer):
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to tokens (B, N, D)."""
         return _tokens(self.proj(_channels_last(images)))
+
+    def layers(self) -> list[tuple[int, int, int]]:
+        """Return side, side and 0: patches do not overlap."""
+        return [(self.patch_size, self.patch_size, 0)]
 
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {"conv": ConvTokenizer, "patch": PatchTokenizer}

@@ -1,20 +1,19 @@
 """A checkpoint's file: written so that a crash or a full disk leaves the old one whole, and checked before it is used.
 
 Lightning writes through a temporary file in the system's temporary folder. From another file system that is moved by
-copying, which a crash can cut short; and nothing is forced to the disk.
+copying, which a crash can cut short; and nothing is forced to the disk. `cct_lightning.models.weights.reader` reads it.
 """
 
 import io
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from cct_lightning.errors import InputError, TrainingFailed
-from cct_lightning.models.weights.reader import check_size
+from cct_lightning.errors import TrainingFailed
+from cct_lightning.models.weights.reader import load_verified as load_verified
 from cct_lightning.system.atomic import replacing
 
 LAST, PREVIOUS = "last.ckpt", "prev.ckpt"
@@ -53,6 +52,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
+def checkpoint_io(strategy: object) -> list[AtomicCheckpointIO]:
+    """Return what writes checkpoints; nothing for strategies that bring their own."""
+    own = any(name in str(strategy).lower() for name in ("deepspeed", "modelparallel"))
+    return [] if own else [AtomicCheckpointIO()]
+
+
 def _keep(path: Path) -> None:
     # A second name for the same bytes, so that there is no moment without a last.ckpt.
     previous = path.with_name(PREVIOUS)
@@ -61,32 +66,3 @@ def _keep(path: Path) -> None:
             os.link(path, link)
     except OSError:
         os.replace(path, previous)  # a file system without hard links
-
-
-def load_verified(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of `cct fit`, every byte checked, without running any code that it may hold.
-
-    Raises:
-        InputError: No file; a damaged one; one that would run code, or fill the memory; one of something else.
-    """
-    if not path.is_file():
-        raise InputError(f"No checkpoint at {path}.")
-    check_size(path)
-    reason = ""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # compares every checksum, which PyTorch does not
-        if broken is not None:
-            reason = f"the checksum of {broken} is wrong"
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        reason = str(error) or type(error).__name__
-    if reason:
-        raise InputError(f"The checkpoint {path} is damaged ({reason}).")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read safely as a checkpoint ({first}).") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "loops"} <= checkpoint.keys():
-        raise InputError(f"{path} is no checkpoint that `cct fit` could continue from: give a last.ckpt or best.ckpt.")
-    return checkpoint

@@ -6,49 +6,165 @@
     best.ckpt         the epoch with the best validation accuracy
     last.ckpt         the last epoch, or the moment of an interruption: what a run continues from
     prev.ckpt         the last.ckpt before it, should that one be damaged
+    nan.ckpt          the state in which the loss became NaN
     summary.json      status, parameters, MACs, best val/acc, test/acc, time, memory
     test_predictions.npz  what it predicted for the test images, see `predictions.py`
     wandb/            the W&B run
+    ablation.json     in an ablation: its place in the grid, how often it was tried, why it failed
+    log.txt           in an ablation: what its processes printed, of all attempts
+    .lock             in an ablation: held by the process that trains it
 """  # fmt: skip
 
-import hashlib
+import datetime
 import json
 import os
 import re
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
+
+# running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait.
+Status = Literal["waiting", "running", "trained", "interrupted", "failed", "finished"]
 
 # Processes of one launch agree on the folder through this variable, which Lightning's subprocess launcher inherits.
 RUN_DIR_VARIABLE = "CCT_RUN_DIR"
+_LENGTHS = ("max_epochs", "max_steps", "max_time")
 
 
-def choose_run_dir(run_dir: str | None, name: str, *, config: dict[str, Any]) -> Path:
-    """Return the absolute path of the run folder; nothing is created.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; an empty dict where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
-    Args:
-        run_dir: The folder the user fixed; None makes a fresh one under `runs/<name>/`.
-        name: Name of the run: model and data set.
-        config: The resolved configuration: several runs of one cluster job each have their own folder.
 
-    Returns:
-        The folder. All processes that one launch starts get the same.
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder, by the names of its files; reading one that is missing or damaged gives what is there.
 
-    Raises:
-        InputError: Processes on several machines that share no name of their job.
+    Attributes:
+        path: The folder, absolute.
     """
-    if run_dir is not None:
-        return Path(run_dir).expanduser().absolute()
-    if RUN_DIR_VARIABLE not in os.environ or "LOCAL_RANK" not in os.environ:
-        job = _job()
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:6]
-        ident = f"{job}-{digest}" if job else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        folder = Path("runs") / re.sub(r"[^\w.=-]+", "-", name) / re.sub(r"[^\w.-]+", "-", ident)
-        os.environ[RUN_DIR_VARIABLE] = str(folder.absolute())
-    return Path(os.environ[RUN_DIR_VARIABLE])
+
+    path: Path
+
+    CONFIG = "config.yaml"
+    ENVIRONMENT = "environment.json"
+    METRICS = "metrics.csv"
+    SUMMARY = "summary.json"
+    BEST = "best.ckpt"
+    LAST = "last.ckpt"
+    PREVIOUS = "prev.ckpt"
+    NAN = "nan.ckpt"
+    PREDICTIONS = "test_predictions.npz"
+    WANDB = "wandb"
+    RECORD = "ablation.json"
+    LOG = "log.txt"
+    LOCK = ".lock"
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def config(self) -> ResolvedConfig | None:
+        """Return the configuration of the run; None where there is none.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        return ResolvedConfig.read(self / self.CONFIG)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the run has reached; empty where there is nothing."""
+        return read_json(self / self.SUMMARY)
+
+    def record(self) -> dict[str, Any]:
+        """Return the run's place in an ablation; empty for any other run."""
+        return read_json(self / self.RECORD)
+
+    @property
+    def to_test(self) -> Path:
+        """The checkpoint to test and to use: of the best epoch where there was a validation, else the last."""
+        return best if (best := self / self.BEST).is_file() else self / self.LAST
+
+    def is_finished(self, asked: ResolvedConfig) -> bool:
+        """Tell whether the run is done: trained for as long as is asked for, and tested where that is asked for.
+
+        Args:
+            asked: The run to start.
+
+        Raises:
+            InputError: The folder's config.yaml is damaged.
+        """
+        summary, stored = self.summary(), self.config()
+        if summary.get("status") != "finished" or "train_seconds" not in summary or stored is None:
+            return False
+        before, now = stored.options["trainer"], asked.options["trainer"]
+        longer = any(_length(now.get(key)) > _length(before.get(key)) for key in _LENGTHS)
+        return not longer and ("test/acc" in summary or not asked.options.get("test_best", True))
+
+    def check_writable(self) -> None:
+        """Raise `InputError` where the folder, or the nearest parent that exists, cannot be written."""
+        parent = self.path
+        while not parent.exists():
+            parent = parent.parent
+        writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+        held = [path for path in (self / self.CONFIG, self / self.METRICS) if path.exists()]
+        if not writable or not all(os.access(path, os.W_OK) for path in held):
+            raise InputError(
+                f"Cannot write the run folder {self.path}: {parent} is not a writable folder; give another --run_dir."
+            )
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: It cannot be made: on a read-only or full file system, or in one of the system's own.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Cannot make the run folder {self.path} ({error.strerror or error}): give another --run_dir."
+            ) from error
+
+    @classmethod
+    def choose(cls, run_dir: str | None, config: ResolvedConfig) -> "RunFolder":
+        """Return the folder of a run; nothing is created.
+
+        Args:
+            run_dir: The folder the user fixed; None takes a fresh one under `runs/<name>/`.
+            config: The run: several runs of one cluster job each have their own folder.
+
+        Returns:
+            The folder. All processes that one launch starts get the same.
+
+        Raises:
+            InputError: Processes on several machines that share no name of their job.
+        """
+        if run_dir is not None:
+            return cls(Path(run_dir).expanduser().absolute())
+        if RUN_DIR_VARIABLE not in os.environ or "LOCAL_RANK" not in os.environ:
+            job = _job()
+            ident = f"{job}-{config.digest}" if job else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+            folder = Path("runs") / re.sub(r"[^\w.=-]+", "-", config.name) / re.sub(r"[^\w.-]+", "-", ident)
+            os.environ[RUN_DIR_VARIABLE] = str(folder.absolute())
+        return cls(Path(os.environ[RUN_DIR_VARIABLE]))
+
+
+def _length(value: Any) -> float:
+    """Return the length of a run in epochs, steps or seconds; 0 where it is not limited so."""
+    if isinstance(value, str):  # days:hours:minutes:seconds
+        value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=False))
+    if isinstance(value, dict):
+        return datetime.timedelta(**value).total_seconds()
+    return max(0, value or 0)
 
 
 def _job() -> str:
@@ -66,46 +182,3 @@ def _job() -> str:
     if not began or os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
         raise InputError("Processes that torchrun starts need to agree on a folder: give --run_dir.")
     return f"torchrun-{os.getppid()}-{began}"
-
-
-def check_writable(run_dir: Path) -> None:
-    """Raise `InputError` where the run folder, or the nearest parent that exists, cannot be written."""
-    parent = run_dir
-    while not parent.exists():
-        parent = parent.parent
-    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    held = [path for path in (run_dir / "config.yaml", run_dir / "metrics.csv") if path.exists()]
-    if not writable or not all(os.access(path, os.W_OK) for path in held):
-        raise InputError(
-            f"Cannot write the run folder {run_dir}: {parent} is not a writable folder; give another --run_dir."
-        )
-
-
-def make_folder(run_dir: Path) -> None:
-    """Make the run folder.
-
-    Raises:
-        InputError: It cannot be made: on a read-only or full file system, or in one of the system's own.
-    """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"Cannot make the run folder {run_dir} ({error.strerror or error}): give another --run_dir."
-        ) from error
-
-
-def tilde(path: str) -> str:
-    """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
-    home = os.path.expanduser("~")
-    inside = len(home) > 1 and (path + "/").startswith(home + "/")
-    return "~" + path[len(home) :] if inside else path
-
-
-def without_home(value: Any) -> Any:
-    """Return nested plain values with `tilde` applied to every text: a shared config names no user."""
-    if isinstance(value, dict):
-        return {key: without_home(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_home(item) for item in value]
-    return tilde(value) if isinstance(value, str) else value

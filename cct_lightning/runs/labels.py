@@ -1,26 +1,13 @@
-"""What a run is called and what it says of itself: name, tags, opening and closing lines."""
+"""The lines that a run prints first and last."""
 
 from pathlib import Path
 from typing import Any
 
+from cct_lightning.config.resolved import tilde
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.complexity import summarize
-from cct_lightning.runs.folder import tilde
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.training.module import Classifier
-
-
-def run_name(model: Classifier, data: ImageDataModule) -> str:
-    """Return data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
-    # Dropout rates and the like are told from the configuration, not from the name.
-    parts = [f"{key}={value}" for key, value in model.parts.items() if not key.endswith(("drop", "rate"))]
-    return "-".join([str(data.name), str(model.hparams["arch"]), *parts])
-
-
-def tags(model: Classifier, data: ImageDataModule) -> list[str]:
-    """Return W&B's tags: data set, model and its parts."""
-    arch = getattr(model.net, "arch", None)
-    parts = [arch.tokenizer, arch.pool, f"position-{arch.position}"] if arch is not None else []
-    return [str(data.name), str(model.hparams["arch"]), *parts]
 
 
 def costs(model: Classifier) -> dict[str, Any]:
@@ -51,14 +38,14 @@ def start_message(model: Classifier, data: ImageDataModule, summary: dict[str, A
     )
 
 
-def report(summary: dict[str, Any], run_dir: Path, checkpoint: Path) -> str:
-    """Return the closing lines of a run."""
+def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
+    """Return the last lines of a run: what it reached, and where everything is."""
     lines = []
     for key, title in (("test/acc", "test accuracy"), ("best_val/acc", "best validation accuracy")):
         if key in summary:
             lines.append((title, f"{100 * summary[key]:.2f} %"))
-    offline = sorted((run_dir / "wandb").glob("*run-*"))
     lines += [("training", f"{summary['train_seconds']:.0f} s, {summary.get('images_per_s', 0):,.0f} images/s")]
-    lines += [("run folder", relative(run_dir)), ("checkpoint", relative(checkpoint))]
-    lines += [("W&B run", relative(offline[-1]))] if offline else []
+    lines += [("run folder", relative(folder.path)), ("checkpoint", relative(folder.to_test))]
+    wandb = sorted((folder / RunFolder.WANDB).glob("*run-*"))
+    lines += [("W&B run", relative(wandb[-1]))] if wandb else []
     return "\n".join(f"{title:26}{value}" for title, value in lines)

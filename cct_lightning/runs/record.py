@@ -4,7 +4,6 @@ import contextlib
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,8 +11,10 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.batch import Batch
 from cct_lightning.runs.environment import environment
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.system.atomic import write_json
 
@@ -32,16 +33,16 @@ class RunRecord(Callback):
     The clock runs from the first to the last batch of each training epoch, so validation and checkpoints do not count.
 
     Args:
-        run_dir: Run folder.
-        config: The resolved configuration, as plain types.
+        folder: Run folder.
+        config: The resolved configuration.
         costs: What the model costs, for the summary: parameters, MACs.
         before: The summary of a run that is continued.
     """
 
     def __init__(
-        self, *, run_dir: Path, config: dict[str, Any], costs: dict[str, Any], before: dict[str, Any] | None = None
+        self, *, folder: RunFolder, config: ResolvedConfig, costs: dict[str, Any], before: dict[str, Any] | None = None
     ) -> None:
-        self.run_dir, self.config = run_dir, config
+        self.folder, self.config = folder, config
         kept = {key: value for key, value in (before or {}).items() if key != "reason"}
         self.summary: dict[str, Any] = {**kept, "status": "running", **costs}
         self.began = time.perf_counter()
@@ -53,7 +54,7 @@ class RunRecord(Callback):
         self.summary |= values
         if not trainer.is_global_zero:
             return
-        write_json(self.run_dir / "summary.json", self.summary)
+        write_json(self.folder / RunFolder.SUMMARY, self.summary)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(values)
@@ -84,11 +85,11 @@ class RunRecord(Callback):
         if stage != "fit" or not trainer.is_global_zero:
             return
         where = environment()
-        write_json(self.run_dir / "environment.json", where)
+        write_json(self.folder / RunFolder.ENVIRONMENT, where)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 run = logger.experiment
-                run.config.update({**self.config, "environment": where}, allow_val_change=True)
+                run.config.update({**self.config.options, "environment": where}, allow_val_change=True)
                 # Other x axes to choose from: epoch and images seen, which stand in the same rows.
                 run.define_metric("epoch")
                 run.define_metric("train/images_seen")
@@ -100,7 +101,7 @@ class RunRecord(Callback):
         """Drop the metrics that a continued run is about to log again."""
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCsv) and trainer.is_global_zero:
-                logger.experiment.drop_after(trainer.global_step)
+                logger.drop_after(trainer.global_step)
         # Lightning does not call the next hook in an epoch that a continued run takes up in its middle.
         self.on_train_epoch_start(trainer, pl_module)
 
@@ -151,7 +152,7 @@ class RunRecord(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the configuration into every checkpoint, for `cct test` wherever the file is carried."""
-        checkpoint["config"] = self.config
+        checkpoint["config"] = self.config.options
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the test metrics."""

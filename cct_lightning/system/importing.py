@@ -31,5 +31,6 @@ def import_class(path: str, what: str, base: type) -> type:
     """
     found = import_path(path, what)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise InputError(f"The {what} {path!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
+        public = f"{base.__module__}.{base.__qualname__}".replace("torch.nn.modules.module.", "torch.nn.")
+        raise InputError(f"The {what} {path!r} is not a subclass of {public}.")
     return found

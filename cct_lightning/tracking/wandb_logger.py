@@ -5,47 +5,20 @@ import netrc
 import os
 import secrets
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import wandb
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
-from cct_lightning.errors import InputError
+from cct_lightning.config.resolved import ResolvedConfig
+from cct_lightning.compat import wandb_init_options
+from cct_lightning.config.tracking import Tracking
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
 from cct_lightning.tracking.shield import ShieldedWandbLogger
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """Weights & Biases.
-
-    Args:
-        mode: `auto` is online when logged in and the server answers, else offline; `disabled` writes the CSV alone.
-        project: W&B project.
-        entity: W&B user or team; your default one when None.
-        group: Name that the runs of one ablation share.
-        tags: Tags beside those of model and data set.
-        name: Display name; model and data set when None.
-        media_every_n_epochs: Epochs between tables of mistakes, confusion matrices and SeqPool maps; 0 for none.
-        artifacts: Log best.ckpt and last.ckpt as an artifact; when None, only online.
-    """
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "cct_lightning"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-    name: str | None = None
-    media_every_n_epochs: int = 25
-    artifacts: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.media_every_n_epochs < 0:
-            raise InputError(f"media_every_n_epochs is {self.media_every_n_epochs}: give 0 for none, or more.")
-
 
 _DATA_DIR_GIVEN = "WANDB_DATA_DIR" in os.environ
 
@@ -114,7 +87,7 @@ def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[
 
 
 def wandb_logger(
-    run_dir: Path, tracking: Tracking, *, mode: str, name: str, tags: list[str], job_type: str
+    run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str
 ) -> WandbLogger:
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
@@ -122,8 +95,7 @@ def wandb_logger(
         run_dir: Run folder.
         tracking: The user's options.
         mode: `online` or `offline`.
-        name: Display name when the user gave none.
-        tags: Tags of model and data set.
+        config: The run, which has a name and tags.
         job_type: `fit` or `test`.
     """
     # The run file is flushed every second, not every fifteen: a killed run loses little.
@@ -136,8 +108,8 @@ def wandb_logger(
         project=tracking.project,
         entity=tracking.entity,
         group=tracking.group,
-        name=tracking.name or name,
-        tags=[*tags, *tracking.tags],
+        name=tracking.name or config.name,
+        tags=[*config.tags, *tracking.tags],
         job_type=job_type,
         save_dir=str(run_dir),
         offline=mode == "offline",
@@ -146,8 +118,7 @@ def wandb_logger(
             silent=True, x_disable_meta=True, disable_git=True, save_code=False, x_log_level=logging.ERROR
         ),
     )
-    # Lightning always passes this one, and wandb warns that it has no effect.
-    logger._wandb_init.pop("anonymous", None)
+    wandb_init_options(logger).pop("anonymous", None)
     return logger
 
 
@@ -166,4 +137,36 @@ def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         write_text(path, secrets.token_hex(4) + "\n")
-    logger._wandb_init["id"] = path.read_text().strip()
+    wandb_init_options(logger)["id"] = path.read_text().strip()
+
+
+def finish_wandb(loggers: Sequence[Logger]) -> None:
+    """End the W&B runs of some loggers, so that the next run of this process is a run of its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
+def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, summary: dict[str, Any]) -> None:
+    """Log best.ckpt and last.ckpt as versions of one artifact, with the aliases `best` and `last`, and say so.
+
+    Args:
+        loggers: Of a run that has not ended.
+        folder: Run folder.
+        tracking: Whether to; by default only where W&B is online, since offline they would be copied.
+        summary: What to keep with them: scores, costs.
+    """
+    for logger in loggers:
+        if not isinstance(logger, ShieldedWandbLogger) or logger.lost:
+            continue
+        if not (logger.is_online if tracking.artifacts is None else tracking.artifacts):
+            continue
+        run, parts = logger.experiment, []
+        for alias, path in (("last", folder / folder.LAST), ("best", folder / folder.BEST)):
+            if path.is_file():
+                artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={**summary, "checkpoint": alias})
+                # Not to be copied: nothing writes the file any more.
+                artifact.add_file(str(path), name=path.name, policy="immutable")
+                run.log_artifact(artifact, aliases=[alias])
+                parts.append(f"{path.name} ({path.stat().st_size / 1e6:,.1f} MB)")
+        print(f"W&B artifact model-{run.id}: {', '.join(parts)}")

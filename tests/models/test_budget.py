@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cct_lightning.models.arch import HIDDEN_CHANS, PUBLISHED, budget, conv_grids, parse_arch
+from cct_lightning.models.arch import HIDDEN_CHANS, PUBLISHED, conv_grids, parse_arch, resolve_arch
 from cct_lightning.models.compact import CompactTransformer
-from cct_lightning.models.complexity import summarize
-from cct_lightning.models.factory import create_model, resolve_arch
+from cct_lightning.models.complexity import budget, summarize
+from cct_lightning.models.factory import create_model
 
 # Parameters in millions and MACs in billions, as printed (arXiv 2104.05704 and the tables of its repository).
 TABLE = {

@@ -11,7 +11,7 @@ import torch
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.models.weights.reader import read_checkpoint
+from cct_lightning.models.weights.reader import read_weights
 
 
 class Bomb:
@@ -80,5 +80,5 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     make, message = BAD[name]
     make(tmp_path / name)
     with pytest.raises(InputError, match=message) as error:
-        read_checkpoint(tmp_path / name)
+        read_weights(tmp_path / name)
     assert "\n" not in str(error.value)

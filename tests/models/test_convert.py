@@ -11,7 +11,7 @@ from cct_lightning.commands.convert import convert
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED
 from cct_lightning.models.factory import create_model, load_model
-from cct_lightning.models.weights.reader import read_checkpoint
+from cct_lightning.models.weights.reader import read_weights
 from cct_lightning.training.module import Classifier
 
 State = Callable[[str], dict[str, Tensor]]
@@ -32,10 +32,10 @@ def test_round_trip_of_every_published_variant(name: str, tmp_path: Path, golden
     convert(tmp_path / "c.ckpt", tmp_path / "d.pth")
     back = torch.load(tmp_path / "d.pth", weights_only=True)
     assert same(original, back)
-    described = read_checkpoint(tmp_path / "d.pth").hparams
+    described = read_weights(tmp_path / "d.pth").hparams
     # Where two data sets share everything, the name of the first one is found.
     assert described["arch"] == name
-    assert same(read_checkpoint(tmp_path / "b.safetensors").state, read_checkpoint(tmp_path / "c.ckpt").state)
+    assert same(read_weights(tmp_path / "b.safetensors").state, read_weights(tmp_path / "c.ckpt").state)
 
 
 def test_hyperparameters_survive(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_hyperparameters_survive(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.ckpt")
     for src, dst in (("a.ckpt", "b.safetensors"), ("b.safetensors", "c.pth"), ("c.pth", "d.ckpt")):
         convert(tmp_path / src, tmp_path / dst)
-    again = read_checkpoint(tmp_path / "d.ckpt")
+    again = read_weights(tmp_path / "d.ckpt")
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in hparams.items()}
     assert {key: value for key, value in again.hparams.items() if key != "optim"} == {
         key: value for key, value in plain.items() if key != "optim"
@@ -67,7 +67,7 @@ def test_lightning_reads_what_we_write(tmp_path: Path, golden_state: State) -> N
     state = golden_state("cct_2_3x2_32")
     torch.save(state, tmp_path / "a.pth")
     module = Classifier.load(convert(tmp_path / "a.pth", tmp_path / "b.ckpt"))
-    assert same(module.net.state_dict(), read_checkpoint(tmp_path / "a.pth").state)
+    assert same(module.net.state_dict(), read_weights(tmp_path / "a.pth").state)
     assert module.hparams["arch"] == "cct_2_3x2_32"
     # A learned table under a name that says sine stays learned.
     torch.save(state, tmp_path / "c.pth")
@@ -107,4 +107,4 @@ def test_bad_input_leaves_nothing(tmp_path: Path, golden_state: State) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pth", "file"]
     (tmp_path / "b.ckpt").touch()
     convert(tmp_path / "a.pth", tmp_path / "b.ckpt", overwrite=True)
-    assert read_checkpoint(tmp_path / "b.ckpt").hparams["arch"] == "cct_2_3x2_32"
+    assert read_weights(tmp_path / "b.ckpt").hparams["arch"] == "cct_2_3x2_32"

@@ -119,7 +119,7 @@ def test_backbone(tmp_path: Path) -> None:
         ("pathlib.Path", {}, r"not a subclass of torch\.nn\.Module"),
         ("my_lab.nets.MyNet", {"pool": "mean"}, "has no pool"),
         ("cct_2_3x1", {"pool": "my_lab.nets.MyNet"}, r"not a subclass of cct_lightning\.models\.pooling\.Pooling"),
-        ("cct_2_3x1", {"pool": "my_lab.nets.TopPool"}, "Cannot import pool"),
+        ("cct_2_3x1", {"pool": "my_lab.nets.TopPool"}, "Cannot import the pool"),
         ("cct_2_3x1", {"pool": "seqpol"}, "Did you mean 'seqpool'"),
     ],
 )

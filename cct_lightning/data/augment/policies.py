@@ -6,7 +6,8 @@ Augmentation" (arXiv 1708.04896).
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cct_lightning.errors import InputError, nearest
@@ -147,6 +148,13 @@ POLICIES: dict[str, AugmentPolicy] = {
     "timm_erasing": replace(_TIMM, erasing=0.25, erasing_mode="pixel"),
     "digits": AugmentPolicy(affine_degrees=10, affine_translate=0.1, affine_scale=(0.9, 1.1), interpolation="bilinear"),
 }
+
+
+def named_or_whole(options: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Return the name of the shipped policy that has these options, else the policy with all its options."""
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+    policy = AugmentPolicy(**values)
+    return next((name for name, shipped in POLICIES.items() if shipped == policy), asdict(policy))
 
 
 def find_policy(policy: AugmentPolicy | str) -> AugmentPolicy:

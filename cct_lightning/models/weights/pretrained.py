@@ -1,7 +1,7 @@
-"""From stored weights to a model: found, made to fit, and loaded with nothing left over.
+"""From stored weights to a model: found, adapted, and loaded with nothing left over.
 
-What may differ from the stored model is its classes, its image size and its channels; everything else must match by
-name and shape. The rule for channels is timm's (`adapt_input_conv`).
+Classes, image size and channels may differ from those of the stored model; everything else must match by name and
+shape. The rule for channels is timm's (`adapt_input_conv`).
 
 Letters: P prefix tokens, (h, w) grid, N = P + h*w tokens, D embedding dimension, C channels.
 """
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED, Arch, parse_arch
 from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.parts import PartSpec, split_spec
 from cct_lightning.models.position import resize_embedding, sine_table
 from cct_lightning.models.weights.download import ADDRESS, checkpoint_folder, fetch, published
-from cct_lightning.models.weights.reader import StoredWeights, read_checkpoint
+from cct_lightning.models.weights.reader import StoredWeights, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _LAST = ("head", "fc", "classifier.1", "heads.head")
 _HEADS = ("head", "fc", "classifier", "heads")  # where torchvision and timm keep their last linear layer
 
 
-def find_weights(name: str, pretrained: bool | str | Path) -> StoredWeights:
+def find_weights(name: PartSpec, pretrained: bool | str | Path) -> StoredWeights:
     """Read the weights that `create_model(name, pretrained=...)` asks for, downloading published ones if need be.
 
     Args:
@@ -44,15 +45,15 @@ def find_weights(name: str, pretrained: bool | str | Path) -> StoredWeights:
     if not isinstance(pretrained, bool):
         path = Path(pretrained).expanduser()
         if path.exists() or path.suffix in _SUFFIXES or path.name != str(pretrained):
-            return read_checkpoint(path)
-    entry = published(name, None if isinstance(pretrained, bool) else str(pretrained))
+            return read_weights(path)
+    entry = published(split_spec("arch", name)[0], None if isinstance(pretrained, bool) else str(pretrained))
     url = f"{os.environ.get('CCT_CHECKPOINTS_URL', ADDRESS).rstrip('/')}/{entry.file}"
     path = checkpoint_folder() / Path(entry.file).name
-    return read_checkpoint(fetch(url, path, check=_check_published))
+    return read_weights(fetch(url, path, check=_check_published))
 
 
 def _check_published(path: Path) -> None:
-    names = read_checkpoint(path).state
+    names = read_weights(path).state
     for wanted in ("position.embedding", "encoder.norm.weight", "head.weight"):
         if wanted not in names:
             raise InputError(f"it lacks {wanted!r}.")
@@ -67,19 +68,19 @@ def is_sine(embedding: Tensor) -> bool:
 
 
 def stored_channels(stored: StoredWeights) -> int | None:
-    """Return the channels of the images that a checkpoint was trained on; None where it does not tell."""
+    """Return the channels of the images that a checkpoint was trained on; None where it does not say."""
     found = [stored.state[f"{name}.weight"].shape for name in _FIRST if f"{name}.weight" in stored.state]
     return found[0][1] if found and len(found[0]) == 4 else stored.hparams.get("in_chans")
 
 
 def stored_classes(stored: StoredWeights) -> int | None:
-    """Return the number of classes of a checkpoint; None where it does not tell."""
+    """Return the number of classes of a checkpoint; None where it does not say."""
     found = [stored.state[f"{name}.weight"].shape for name in _LAST if f"{name}.weight" in stored.state]
     return found[0][0] if found and len(found[0]) == 2 else stored.hparams.get("num_classes")
 
 
 def infer_arch(stored: StoredWeights) -> str:
-    """Return the published name whose entries have the shapes of a checkpoint that does not tell its model.
+    """Return the published name whose entries have the shapes of a checkpoint that does not name its model.
 
     Raises:
         InputError: None or several have.
@@ -107,7 +108,7 @@ def _entries(arch: Arch) -> dict[str, tuple[int, ...]]:
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    # The first convolution's channels and the head say nothing of the architecture.
+    # Without the first convolution and the head, whose shapes follow from the data.
     return {name: tuple(value.shape) for name, value in state.items() if not name.startswith(("head.", *_FIRST))}
 
 
@@ -125,10 +126,10 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
 
     Args:
         model: Ours, a baseline, or a user's.
-        stored: What `read_checkpoint` gave.
+        stored: From `read_weights`.
 
     Raises:
-        InputError: Entries are missing, left over, or of another shape; the message lists them.
+        InputError: Entries are missing, unexpected, or of another shape; the message lists them.
     """
     state, target = dict(stored.state), model.state_dict()
     _adapt_head(model, state, target)
@@ -136,9 +137,9 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
     _adapt_channels(model, state)
     problems = [
         *(f"missing {name}" for name in target if name not in state),
-        *(f"surplus {name}" for name in state if name not in target),
+        *(f"unexpected {name}" for name in state if name not in target),
         *(
-            f"misshapen {name} ({_shape(state[name])} stored, {_shape(target[name])} wanted)"
+            f"{name} (shape {_shape(state[name])} stored, {_shape(target[name])} wanted)"
             for name in target
             if name in state and state[name].shape != target[name].shape
         ),
@@ -187,7 +188,7 @@ def _adapt_position(
 def _grids(
     model: nn.Module, stored: int, wanted: int, img_size: tuple[int, int] | None
 ) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Return the stored and the wanted grid; None where the count of tokens does not tell."""
+    """Return the stored and the wanted grid; None where the number of tokens does not say."""
     if not isinstance(model, CompactTransformer):  # a ViT of torchvision or timm: one class token
         return _square(stored - 1), _square(wanted - 1)
     prefix, new = model.pool.num_prefix_tokens, model.tokenizer.grid(model.arch.img_size)
@@ -195,7 +196,7 @@ def _grids(
         old = model.tokenizer.grid((img_size[0], img_size[1]))
         if prefix + math.prod(old) == stored:
             return old, new
-    # Published checkpoints do not tell their image size; all of them are square.
+    # Published checkpoints do not hold their image size; all of them are square.
     return (new if stored == wanted else _square(stored - prefix)), new
 
 
@@ -220,8 +221,8 @@ def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
 
     Args:
         weight: (D, C, k, k).
-        in_chans: Channels wanted: for one the weights are summed, for others repeated and scaled by C / in_chans,
-            so that an image of equal channels gives what it gave before (timm's rule for C = 3).
+        in_chans: The channels to adapt to: for one the weights are summed, for others repeated and scaled by
+            C / in_chans, so that an image of equal channels gives what it gave before (timm's rule for C = 3).
 
     Returns:
         (D, in_chans, k, k).

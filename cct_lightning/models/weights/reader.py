@@ -1,6 +1,6 @@
-"""Weights from a file, whatever wrote it, and never by running what is in it.
+"""The one reader of checkpoints: weights alone from any file, or a whole checkpoint of `cct fit`; no code in them runs.
 
-Read are the published `.pth` files of the reference implementation, the checkpoints of Lightning that `cct fit` writes,
+It reads the published `.pth` files of the reference implementation, the checkpoints of Lightning that `cct fit` writes,
 and `.safetensors`. Only tensors and plain values are unpickled (`torch.load(weights_only=True)`).
 """
 
@@ -17,10 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cct_lightning.compat import state_dict_metadata
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reference import from_published
 
-HPARAMS = "cct_lightning"  # where convert.py keeps the hyperparameters in formats that have no place for them
+HPARAMS = "cct_lightning"  # where `cct convert` keeps the hyperparameters in formats that have no place for them
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts put the state dict
 # What DataParallel and torch.compile put before every name, in either order.
 _WRAPPERS = ("module.", "_orig_mod.", "module.")
@@ -41,7 +42,7 @@ class StoredWeights:
     hparams: dict[str, Any] = field(default_factory=dict)
 
 
-def read_checkpoint(path: Path) -> StoredWeights:
+def read_weights(path: Path) -> StoredWeights:
     """Read weights and hyperparameters.
 
     Args:
@@ -53,21 +54,58 @@ def read_checkpoint(path: Path) -> StoredWeights:
     Raises:
         InputError: No such file, not a checkpoint, damaged, or one that would run code to load.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"The checkpoint {path} {what}: give the path of a .ckpt, .pth or .safetensors file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"The checkpoint {path} is empty: copy or download it again.")
-    content, hparams = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    path = _existing(path)
+    content, hparams = _read_safetensors(path) if path.suffix == ".safetensors" else _state_and_hparams(path)
     state = _unwrap(path, content)
     if any(name.startswith(("classifier.", "tokenizer.conv_layers.")) for name in state):
         state = from_published(state)
     return StoredWeights(path, state, hparams)
 
 
+def read_checkpoint(path: Path, *, verify: bool = False) -> dict[str, Any]:
+    """Read a whole checkpoint of `cct fit` or `cct convert`; its tensors stay in the file until they are used.
+
+    Args:
+        path: The file.
+        verify: Compare every checksum, which PyTorch does not do.
+
+    Returns:
+        Its content, with `hyper_parameters` and `state_dict` among others.
+
+    Raises:
+        InputError: No such file; damaged; of something else; one that would run code, or fill the memory.
+    """
+    path = _existing(path)
+    content = None if path.suffix == ".safetensors" else _unpickle(path, verify=verify, mmap=zipfile.is_zipfile(path))
+    if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= content.keys():
+        raise InputError(f"{path} is no checkpoint of `cct fit`: make one of other weights with `cct convert`.")
+    return content
+
+
+def load_verified(path: Path) -> dict[str, Any]:
+    """Read a checkpoint that training can continue from, with every checksum compared; see `read_checkpoint`.
+
+    Raises:
+        InputError: It cannot be read, is damaged, or holds nothing to continue from.
+    """
+    content = read_checkpoint(path, verify=True)
+    if "loops" not in content:
+        raise InputError(f"{path} is no checkpoint that `cct fit` could continue from: give a last.ckpt or best.ckpt.")
+    return content
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "the file does not exist"
+        raise InputError(f"No checkpoint at {path}: {what}, give the path of a .ckpt, .pth or .safetensors file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"The checkpoint {path} is empty: copy or download it again.")
+    return path
+
+
 def check_size(path: Path) -> None:
-    """Check that a checkpoint takes no more memory than it has bytes, before PyTorch unpacks it: it may be a zip bomb.
+    """Check that a checkpoint needs no more memory than it has bytes, before PyTorch unpacks it: it may be a zip bomb.
 
     Raises:
         InputError: It would; PyTorch itself never compresses.
@@ -78,7 +116,7 @@ def check_size(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # damaged, which who reads it says
+        return  # damaged, which the error of reading it says
     if unpacked > path.stat().st_size:
         raise InputError(
             f"The checkpoint {path} is refused: {path.stat().st_size:,} bytes would unpack to {unpacked:,}, and "
@@ -98,12 +136,25 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return state, json.loads(metadata.get(HPARAMS, "{}"))
 
 
-def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+def _check_sums(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        reason = f"the checksum of {broken} is wrong" if broken is not None else ""
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        reason = str(error) or type(error).__name__
+    if reason:
+        raise InputError(f"The checkpoint {path} is damaged ({reason}).")
+
+
+def _unpickle(path: Path, *, verify: bool = False, mmap: bool = False) -> Any:
     check_size(path)
+    if verify:
+        _check_sums(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is then refused anyway: TorchScript, other pickle protocols
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises EOFError, RuntimeError, KeyError, UnpicklingError, ...
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked:
@@ -112,8 +163,13 @@ def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
                 "the weights alone, best as .safetensors."
             ) from error
         raise InputError(
-            f"The checkpoint {path} is damaged or no checkpoint at all: copy or download it again."
+            f"The checkpoint {path} cannot be read safely, it is damaged or no checkpoint at all: copy or download it "
+            "again."
         ) from error
+
+
+def _state_and_hparams(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    content = _unpickle(path)
     if not isinstance(content, Mapping):
         raise InputError(
             f"The checkpoint {path} holds a {type(content).__name__}, not a state dict: choose another file."
@@ -122,7 +178,7 @@ def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
         # Only the network: the module that trained it may also hold buffers of its metrics and augmentation.
         net = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
         return net or content["state_dict"], dict(content.get("hyper_parameters", {}))
-    return content, getattr(content, "_metadata", {}).get(HPARAMS, {})
+    return content, state_dict_metadata(content).get(HPARAMS, {})
 
 
 def _unwrap(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:

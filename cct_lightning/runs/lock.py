@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import IO
 
 from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import RunFolder
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
 
 
 def take_lock(folder: Path) -> IO[str] | None:
@@ -29,7 +28,7 @@ def take_lock(folder: Path) -> IO[str] | None:
     """
     if fcntl is None:
         raise InputError("`cct ablate` needs Linux or macOS: on Windows use WSL, or `wandb sweep` and `wandb agent`.")
-    file = (folder / LOCK).open("a+")
+    file = (folder / RunFolder.LOCK).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,9 +43,9 @@ def take_lock(folder: Path) -> IO[str] | None:
 
 def is_locked(folder: Path) -> bool:
     """Tell whether a process holds the lock of a folder."""
-    if fcntl is None or not (folder / LOCK).exists():
+    if fcntl is None or not (folder / RunFolder.LOCK).exists():
         return False
-    with (folder / LOCK).open() as file:
+    with (folder / RunFolder.LOCK).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""`python -m cct_lightning.ablation.guard fit ...`: a `cct` that does not outlive the process that started it.
+"""`python -m cct_lightning.commands.guard fit ...`: a `cct` that does not outlive the process that started it.
 
 Whoever started it may be killed with -9 and so cannot clean up; a run that went on training unseen would write into a
 folder that the next engine continues.

@@ -1,0 +1,115 @@
+"""The options of `cct fit`, `cct test` and `cct validate`: of model, data, Trainer and the run itself.
+
+Names, types, defaults and help come from the signatures of `Classifier`, `ImageDataModule`, `Tracking` and Lightning's
+`Trainer`; what is listed here belongs to a run alone.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse.typing import NonNegativeFloat
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+
+from cct_lightning.config.one_sentence import OneSentence
+from cct_lightning.config.recipes import expand_configs
+from cct_lightning.config.resolved import CLASSES, SEED, class_spec
+from cct_lightning.config.tracking import Tracking
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.training.module import Classifier
+
+# What the data decides and the model needs: linked, no option of the model.
+LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
+
+
+class RunParser(OneSentence, LightningArgumentParser):
+    """Lightning's parser, with errors in one sentence and without abbreviated options."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+
+@functools.cache
+def run_parser(command: str) -> RunParser:
+    """Return the parser of a command.
+
+    Args:
+        command: `fit`, `test` or `validate`.
+    """
+    parser = RunParser(prog=f"cct {command}", description=f"Options of `cct {command}`.")
+    parser.add_argument(
+        "-c", "--config", action=ActionConfigFile, help="A recipe by name, or a YAML file; several may follow."
+    )
+    parser.add_argument(
+        f"--{SEED}",
+        type=int,
+        default=0,
+        help="Seed of the weights, the order of the images, augmentation and dropout.",
+    )
+    parser.add_lightning_class_args(Trainer, "trainer")
+    # The first lines of a run say what the summary would.
+    parser.set_defaults({"trainer.enable_model_summary": False})
+    parser.add_lightning_class_args(Classifier, "model")
+    parser.add_lightning_class_args(ImageDataModule, "data")
+    parser.add_argument("--base", type=str | None, default=None, help="Recipe that a configuration file builds on.")
+    parser.add_argument(
+        "--run_dir", type=str | None, default=None, help="Folder of the run; a fresh one under runs/ when null."
+    )
+    parser.add_argument(
+        "--resume",
+        type=str,
+        default="auto",
+        help="`auto` continues from last.ckpt where the run folder has one, `never` refuses such a folder, "
+        "or the path of the checkpoint to continue from.",
+    )
+    parser.add_argument(
+        "--save_every_minutes",
+        type=NonNegativeFloat,
+        default=10.0,
+        help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch always saves.",
+    )
+    parser.add_argument(
+        "--test_best",
+        type=bool,
+        default=True,
+        help="Test the best epoch once, at the end of fit, where the data has a test split.",
+    )
+    if command != "fit":
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to evaluate.")
+    parser.add_class_arguments(Tracking, "tracking")
+    parser.link_arguments(SEED, "data.seed")
+    for name in LINKS:
+        parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+    return parser
+
+
+def parse(command: str, args: Sequence[str]) -> Namespace:
+    """Parse the words of a command; see `run_parser`.
+
+    Args:
+        command: `fit`, `test` or `validate`.
+        args: The words after it; recipes by name.
+
+    Raises:
+        InputError: No such recipe.
+        SystemExit: A wrong option (code 2, after one sentence), or help was asked for.
+    """
+    options: Namespace = run_parser(command).parse_args(expand_configs(args))
+    for key in CLASSES:
+        if key in options:
+            options[key] = class_spec(options[key])
+    return options
+
+
+def plain(options: Namespace) -> dict[str, Any]:
+    """Return parsed options as nested plain values."""
+    found = yaml.safe_load(run_parser("fit").dump(options, skip_none=False, skip_validation=True))
+    return {key: value for key, value in found.items() if key != "ckpt_path"}
+
+
+def defaults(group: str) -> dict[str, Any]:
+    """Return the default options of `model` or `data`."""
+    return plain(run_parser("fit").get_defaults())[group]

@@ -1,0 +1,139 @@
+"""Recipes: YAML files of options, shipped ones by name, each of which may build on another (`base: cifar10`)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cct_lightning.config.resolved import CLASSES, PARTS, read_yaml
+from cct_lightning.errors import InputError, nearest
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def recipes() -> dict[str, Path]:
+    """Return the shipped recipes by name."""
+    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """Return the path of a recipe: a file as it is, or a shipped one by its name.
+
+    Raises:
+        InputError: Neither.
+    """
+    if not name:
+        raise InputError("--config needs a value: the name of a recipe, or a YAML file.")
+    if Path(name).is_file():
+        return Path(name)
+    known = recipes()
+    if name in known:
+        return known[name]
+    if Path(name).is_dir() or Path(name).suffix in (".yaml", ".yml", ".json") or "/" in name:
+        raise InputError(f"No config file {name}: give a YAML file, or one of the recipes {', '.join(known)}.")
+    raise InputError(f"No recipe {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")
+
+
+def layers(name: str) -> list[Path]:
+    """Return the paths of a recipe and of those it builds on (its key `base`), the base first.
+
+    Raises:
+        InputError: No such recipe, or recipes that build on each other in a circle.
+    """
+    paths = [find_config(name)]
+    while (base := read_recipe(paths[0]).get("base")) is not None:
+        paths.insert(0, find_config(str(base)))
+        if paths[0] in paths[1:]:
+            raise InputError(f"The recipe {base!r} builds on itself: mend the key `base` of {paths[0]}.")
+    return paths
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the options of a YAML file.
+
+    Raises:
+        InputError: It is no YAML, or no mapping of options.
+    """
+    try:
+        content = read_yaml(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"Problems parsing config {path}: {' '.join(str(error).split())}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(
+            f"Unexpected config {path}: it must hold options by name, such as `trainer: {{max_epochs: 3}}`."
+        )
+    model = content.get("model")
+    if isinstance(model, dict) and all(part in model for part in PARTS):
+        # The resolved configuration of a run: what its model's name says anyway is left to the name, so that another
+        # `--model.arch` on top of it brings its own parts.
+        from cct_lightning.models.arch import is_compact, parse_arch
+
+        if isinstance(model.get("arch"), str) and is_compact(model["arch"]):
+            own = vars(parse_arch(model["arch"]))
+            content["model"] = {key: v for key, v in model.items() if not (key in PARTS and own[key] == v)}
+    return content
+
+
+def expand_configs(args: Sequence[str]) -> list[str]:
+    """Return the words of a command with each `--config NAME` replaced by the options of that recipe and its bases.
+
+    Recipes come first, whatever their place, so that options always win.
+    """
+    words, configs, rest = iter(args), list[dict[str, Any]](), list[str]()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in ("--config", "-c"):
+            configs += [read_recipe(path) for path in layers(value if equals else next(words, ""))]
+        else:
+            rest.append(word)
+    rest = _with_arguments(rest, configs)
+    return [*(f"--config={yaml.safe_dump(config, sort_keys=False)}" for config in configs if config), *rest]
+
+
+def _with_arguments(words: list[str], configs: list[dict[str, Any]]) -> list[str]:
+    # `--model.pool my_lab.GemPool --model.pool.p 3`: where arguments are given, the class becomes a mapping, to which
+    # the parser then adds them.
+    found = list(words)
+    for key in CLASSES:
+        if not any(word.startswith(f"--{key}.") for word in found):
+            continue
+        group, name = key.split(".")
+        for config in configs:
+            if isinstance(part := config.get(group), Mapping) and isinstance(part.get(name), str):
+                config[group] = {**part, name: {"class_path": part[name]}}
+        for i, word in enumerate(found):
+            option, equals, value = word.partition("=")
+            if option == f"--{key}":
+                value = value if equals else found[i + 1] if i + 1 < len(found) else ""
+                if value and not value.startswith("{"):
+                    found[i : i + (1 if equals else 2)] = [f'--{key}={{"class_path": "{value}"}}']
+    return found
+
+
+def options_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a command line as nested values, without the parser and its imports.
+
+    Args:
+        words: `--config=NAME` and `--key=value`, as grids write them.
+
+    Raises:
+        InputError: No such recipe.
+    """
+    found: dict[str, Any] = {}
+    for word in expand_configs(words):
+        key, _, value = word.removeprefix("--").partition("=")
+        content = yaml.safe_load(value)
+        if key != "config":
+            for part in reversed(key.split(".")):
+                content = {part: content}
+        found = _merged(found, content)
+    return found
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+    return above

@@ -1,0 +1,353 @@
+"""What run is this? Every option with its concrete value, and which options can change a result.
+
+A run is known by its options alone: no data and no weights are read. config.yaml, W&B's config, the check before a run
+continues, `cct compare`, run names and the detection of finished runs all ask here, so that `pool` left out and
+`pool: seqpool`, 0.0 and 0, or a policy by name and by its parts are one answer everywhere.
+
+This file imports neither torch nor Lightning, unless an option is missing that only they know the default of.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import is_compact, parse_arch
+
+SEED = "seed_everything"
+
+# Options that never change a result: where data lies, how it is loaded, on what it is computed, what is watched and
+# kept. A dot at the end stands for all options below. The only such list.
+NEVER_CHANGE_RESULTS = (
+    "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
+    "data.root", "data.cache_dir", "data.download", "data.num_workers", "data.stream",
+    "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
+    "model.compile",
+    "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
+    "trainer.accumulate_grad_batches",  # likewise
+    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.enable_autolog_hparams", "trainer.default_root_dir",
+    "trainer.model_registry", "trainer.profiler", "trainer.detect_anomaly", "trainer.barebones",
+    "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.use_distributed_sampler",
+    "trainer.deterministic", "trainer.benchmark", "trainer.fast_dev_run",
+)  # fmt: skip
+
+# What a name decides, where nothing else is said: shown beside the name only where it differs from that.
+DERIVED = {
+    "model.arch": (
+        "tokenizer", "kernel_size", "conv_blocks", "position", "pool", "depth", "embed_dim", "num_heads", "mlp_ratio",
+        "attn_drop", "proj_drop", "drop_path_rate",
+    ),
+    "data.name": ("img_size", "stored_size", "mean", "std", "augment"),
+}  # fmt: skip
+PARTS = DERIVED["model.arch"]
+# Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
+CLASSES = ("model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "data.name")
+_SHOWN = 4  # differences in a message
+
+
+def changes_results(key: str) -> bool:
+    """Tell whether an option can change what a run computes."""
+    return not any(key == name or (name[-1] == "." and key.startswith(name)) for name in NEVER_CHANGE_RESULTS)
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested options as dotted key and value; an empty mapping is a value, and so is a class with arguments."""
+    if isinstance(value, Mapping) and value and prefix not in CLASSES:
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def normal(value: Any) -> Any:
+    """Return a value so that equal ones compare equal: numbers as numbers, sequences as tuples, classes in one form."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), normal(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(normal(item) for item in value)
+    if isinstance(value, str):
+        try:  # W&B and grids hand numbers on as text
+            return normal(float(value)) if value.strip()[-1:].isdigit() or "inf" in value else value
+        except ValueError:
+            return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a value as a person reads it: 0.0 is 0, a class with arguments is `my_lab.GemPool(p=3)`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            arguments = ", ".join(f"{key}={text(item)}" for key, item in (value.get("init_args") or {}).items())
+            return f"{value['class_path']}({arguments})" if arguments else str(value["class_path"])
+        return "{" + ", ".join(f"{key}: {text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text, value)) + "]"
+    found = normal(value)
+    return f"{found:.12g}" if isinstance(found, float) else str(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedConfig:
+    """The options of a run, all concrete.
+
+    Attributes:
+        options: Nested plain values, as config.yaml and W&B's config hold them; `cct fit --config` takes them back.
+    """
+
+    options: dict[str, Any]
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, Any], *, world_size: int | None = None) -> "ResolvedConfig":
+        """Fill in what names, data sets and defaults decide.
+
+        Args:
+            options: Nested options of `cct fit`; those of version 0.1 and of a run that failed early are completed.
+            world_size: Processes over all machines; None: what `trainer.devices` and `num_nodes` say, else 1.
+
+        Raises:
+            InputError: An unknown model, data set or augmentation.
+        """
+        found = copy.deepcopy({key: _plain(value) for key, value in options.items()})
+        for part in ("model", "data", "trainer"):
+            found[part] = dict(found.get(part) or {})
+        for key in CLASSES:
+            group, _, name = key.partition(".")
+            if name in found[group]:
+                found[group][name] = class_spec(found[group][name])
+        _resolve_model(found["model"])
+        _resolve_data(found["data"], found["trainer"], world_size)
+        return cls(without_home(found))
+
+    @classmethod
+    def read(cls, path: Path) -> "ResolvedConfig | None":
+        """Read a config.yaml; None where there is none.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        if not path.is_file():
+            return None
+        try:
+            content = read_yaml(path)
+            return cls.resolve(content) if isinstance(content, dict) else None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is damaged: restore it, or choose another --run_dir.") from error
+
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """Dotted option -> value."""
+        return dict(flatten(self.options))
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """Dotted option -> normal value, of those that can change a result; what is equal here computes the same."""
+        found = {key: normal(value) for key, value in self.flat.items() if changes_results(key)}
+        if found.get("model.optim.muon_lr") is None and "model.optim.muon_lr" in found:
+            found["model.optim.muon_lr"] = found["model.optim.lr"]
+        arch = self.flat.get("model.arch")
+        if isinstance(arch, str) and is_compact(arch) and not self.flat.get("model.pretrained"):
+            found["model.arch"] = "compact"  # its parts say all that the name does
+        return found
+
+    @cached_property
+    def results_key(self) -> frozenset[tuple[str, Any]]:
+        """What two runs share that compute the same."""
+        return frozenset(self.results.items())
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for a run to go on: model, data and seed. The Trainer's options may change."""
+        return {key: value for key, value in self.results.items() if key.split(".")[0] in ("model", "data", SEED)}
+
+    @property
+    def seed(self) -> int | None:
+        """The run's seed."""
+        found = self.options.get(SEED)
+        return found if isinstance(found, int) else None
+
+    @property
+    def digest(self) -> str:
+        """Six characters that differ between runs of different results."""
+        return hashlib.sha256(json.dumps(sorted(self.results.items()), default=str).encode()).hexdigest()[:6]
+
+    @property
+    def name(self) -> str:
+        """Data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
+        model, data = self.options["model"], self.options["data"]
+        # Dropout rates and the like are told from the configuration, not from the name.
+        differs = [f"{key}={text(model[key])}" for key in _differing_parts(model) if not key.endswith(("drop", "rate"))]
+        return "-".join([text(data.get("name")), text(model.get("arch")), *differs])
+
+    @property
+    def tags(self) -> list[str]:
+        """W&B's tags: data set, model and its parts."""
+        model, data = self.options["model"], self.options["data"]
+        parts = [text(model[key]) for key in ("tokenizer", "pool") if model.get(key) is not None]
+        position = [f"position-{text(model['position'])}"] if model.get("position") is not None else []
+        return [text(data.get("name")), text(model.get("arch")), *parts, *position]
+
+    def differences(self, other: "ResolvedConfig") -> list[str]:
+        """Return what must be the same for a run to go on and is not: `model.pool was mean and is seqpool`."""
+        before, now = self.identity(), other.identity()
+        lost = object()
+        keys = [key for key in {**before, **now} if before.get(key, lost) != now.get(key, lost)]
+        found: dict[str, str] = {}
+        for key in keys:
+            # A tree against a single value, such as a mixing policy against null, is one difference.
+            branch = next((k for k in (*before, *now) if key.startswith(f"{k}.")), key)
+            found[branch] = f"{branch} was {_shown(self, branch)} and is {_shown(other, branch)}"
+        if "model.arch" in found and self.flat["model.arch"] == other.flat["model.arch"]:
+            del found["model.arch"]
+        return list(found.values())
+
+    def check_same_run(self, other: "ResolvedConfig", run_dir: Path) -> None:
+        """Check that a run folder holds the run that is asked for.
+
+        Args:
+            other: The run that is asked for.
+            run_dir: The folder that holds this one.
+
+        Raises:
+            InputError: It holds another one; the message lists what differs.
+        """
+        differ = self.differences(other)
+        if differ:
+            more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+            raise InputError(
+                f"The run folder {run_dir} holds a run of another configuration ({'; '.join(differ[:_SHOWN])}{more}): "
+                "choose another --run_dir."
+            )
+
+    def to_yaml(self) -> str:
+        """Return the options as `cct fit --config` reads them."""
+        return yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file, without running any code that it may hold."""
+    # libyaml's loader is ten times as fast as the one in Python; both are safe.
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _shown(config: ResolvedConfig, key: str) -> str:
+    found: Any = config.options
+    for word in key.split("."):
+        found = found.get(word) if isinstance(found, Mapping) else None
+    return text(found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def class_spec(spec: Any) -> Any:
+    """Return a class of the user's in one form: its import path, or class_path and init_args where it has arguments.
+
+    Args:
+        spec: A text, or a mapping with `class_path`; arguments may stand beside it, as `--model.pool.p 3` puts them.
+    """
+    if not isinstance(spec, Mapping) or "class_path" not in spec:
+        return spec
+    more = {key: value for key, value in spec.items() if key not in ("class_path", "init_args")}
+    arguments = {**(spec.get("init_args") or {}), **more}
+    return {"class_path": spec["class_path"], "init_args": arguments} if arguments else spec["class_path"]
+
+
+def _differing_parts(model: Mapping[str, Any]) -> list[str]:
+    arch = model.get("arch")
+    own = dataclasses.asdict(parse_arch(arch)) if isinstance(arch, str) and is_compact(arch) else {}
+    return [key for key in PARTS if model.get(key) is not None and normal(model[key]) != normal(own.get(key))]
+
+
+def _resolve_model(model: dict[str, Any]) -> None:
+    _fill(model, "model")
+    arch = model.get("arch")
+    if isinstance(arch, str) and is_compact(arch):
+        own = dataclasses.asdict(parse_arch(arch))
+        # In the order of the name's parts, so that config.yaml reads alike whatever was given.
+        given = {key: model.pop(key, None) for key in PARTS}
+        model |= {key: own[key] if value is None else value for key, value in given.items()}
+
+
+def _resolve_data(data: dict[str, Any], trainer: dict[str, Any], world_size: int | None) -> None:
+    _fill(data, "data")
+    data.pop("seed", None)  # it is the run's
+    if isinstance(data.get("img_size"), int):
+        data["img_size"] = [data["img_size"]] * 2
+    if isinstance(data.get("stored_size"), int):
+        data["stored_size"] = [data["stored_size"]] * 2
+    if any(data.get(key) is None for key in ("img_size", "mean", "std", "augment")) and data.get("name") is not None:
+        _from_data_set(data)
+    if isinstance(data.get("augment"), Mapping):
+        from cct_lightning.data.augment.policies import named_or_whole
+
+        data["augment"] = _plain(named_or_whole(data["augment"]))
+    if data.get("global_batch_size") is None and data.get("batch_size") is not None:
+        if world_size is None:
+            known = [str(trainer.get(key)) for key in ("devices", "num_nodes")]
+            world_size = int(known[0] if known[0].isdecimal() else 1) * int(known[1] if known[1].isdecimal() else 1)
+        data["global_batch_size"] = data["batch_size"] * world_size * (trainer.get("accumulate_grad_batches") or 1)
+
+
+def _from_data_set(data: dict[str, Any]) -> None:
+    from cct_lightning.data.datasets.sources import source_named
+    from cct_lightning.data.storage.store import held_size
+
+    source = source_named(data["name"])
+    size = data.get("img_size") or source.size
+    if source.made_of_images and data.get("stored_size") is None:
+        held = held_size(source, tuple(size) if size else None, None)
+        data["stored_size"] = list(held) if held else None
+    # What only the files know (their size, their mean) stays null: it is the files' own.
+    decided = {"img_size": size, "mean": source.mean, "std": source.std, "augment": source.augment}
+    for key, value in decided.items():
+        if data.get(key) is None and value:
+            data[key] = list(value) if isinstance(value, tuple) else value
+
+
+def _fill(options: dict[str, Any], group: str) -> None:
+    """Give options that are missing their defaults: a run of version 0.1 does not name what came later."""
+    missing = [key for key in REQUIRED[group] if key not in options]
+    if missing:
+        from cct_lightning.config.parser import defaults
+
+        for key, value in defaults(group).items():
+            options.setdefault(key, copy.deepcopy(value))
+            if isinstance(value, Mapping) and isinstance(options[key], Mapping):
+                options[key] = {**copy.deepcopy(value), **options[key]}
+
+
+# Options that every resolved configuration names; one without them is completed from the signatures.
+REQUIRED = {"model": ("arch", "label_smoothing", "loss", "optim", "finetune"), "data": ("name", "augment", "mixing")}
+
+
+def tilde(path: str) -> str:
+    """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
+    home = os.path.expanduser("~")
+    inside = len(home) > 1 and (path + "/").startswith(home + "/")
+    return "~" + path[len(home) :] if inside else path
+
+
+def without_home(value: Any) -> Any:
+    """Return nested plain values with `tilde` applied to every text."""
+    if isinstance(value, dict):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_home(item) for item in value]
+    return tilde(value) if isinstance(value, str) else value

@@ -1,0 +1,337 @@
+"""How a run is put together, from top to bottom: `build_run`. And `fit`, the same run from Python and notebooks."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from cct_lightning.compat import end_launched_processes, option_names
+from cct_lightning.config.parser import parse, plain, run_parser
+from cct_lightning.config.resolved import SEED, ResolvedConfig
+from cct_lightning.config.world import world_size
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
+from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.interrupts import Stopped
+from cct_lightning.runs.labels import closing_lines, costs, relative, start_message
+from cct_lightning.runs.metrics_csv import MetricsCsv
+from cct_lightning.runs.predictions import PredictionsFile
+from cct_lightning.runs.record import RunRecord
+from cct_lightning.system.atomic import remove_leftovers, write_text
+from cct_lightning.tracking.media import WandbMedia
+from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
+from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload, wandb_logger, wandb_mode
+from cct_lightning.training.callbacks.gradient_norm import GradientNorm
+from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
+from cct_lightning.training.callbacks.seeding import StepSeed
+from cct_lightning.training.checks import check_devices, check_training, device_type, devices_asked_for
+from cct_lightning.training.memory import keep_freed_memory
+from cct_lightning.training.module import Classifier
+from cct_lightning.training.optim import Optim
+from cct_lightning.training.precision import check_precision
+from cct_lightning.training.sharding import check_sharding, is_sharded
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run that is put together and has not begun.
+
+    Attributes:
+        options: What the user asked for.
+        config: The same, with every option concrete.
+        model: The LightningModule.
+        data: The LightningDataModule, prepared.
+        trainer: Lightning's Trainer with the loggers and callbacks of a run.
+        folder: Its folder, which may hold an earlier part of it; None for a trial run (`fast_dev_run`).
+        record: What it writes about itself; None for a trial run.
+        checkpoint: The checkpoint to continue from; None to begin.
+        notes: Lines for the user.
+        finished: Nothing is left to do.
+    """
+
+    options: Namespace
+    config: ResolvedConfig
+    model: Classifier
+    data: ImageDataModule
+    trainer: pl.Trainer
+    folder: RunFolder | None = None
+    record: RunRecord | None = None
+    checkpoint: Path | None = None
+    notes: list[str] = field(default_factory=list)
+    finished: bool = False
+
+    def train(self) -> "RunResult | None":
+        """Train, then test the best epoch once.
+
+        Returns:
+            The result; None for a trial run.
+        """
+        if self.folder is None or self.record is None:
+            self.trainer.fit(self.model, datamodule=self.data)
+            return None
+        if not self.finished:
+            self._begin(self.folder, self.record)
+            self._fit_and_test(self.folder)
+            self.record.finish(self.trainer)
+            if self.trainer.is_global_zero:
+                upload(self.trainer.loggers, self.folder, self.options.tracking, self.record.summary)
+                finish_wandb(self.trainer.loggers)
+        elif self.trainer.is_global_zero:
+            print("The run is finished: nothing is left to do. Train longer with a larger --trainer.max_epochs.")
+        if self.trainer.is_global_zero:
+            print(closing_lines(self.record.summary, self.folder))
+        return RunResult(self.folder.path)
+
+    def _begin(self, folder: RunFolder, record: RunRecord) -> None:
+        """Make the run folder, and say what is about to be trained."""
+        if not self.trainer.is_global_zero:
+            return
+        folder.make()
+        remove_leftovers(folder.path)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                claim_run_id(logger, folder.path)
+        command = f"# cct fit --config {folder.path.name}/{folder.CONFIG}"
+        write_text(folder / folder.CONFIG, f"{command}\n{self.config.to_yaml()}")
+        print(start_message(self.model, self.data, record.summary))
+        continued = f", continued from {self.checkpoint.name}" if self.checkpoint else ""
+        print("\n".join([f"Run folder {relative(folder.path)}{continued}", *filter(None, self.notes)]))
+
+    def _fit_and_test(self, folder: RunFolder) -> None:
+        if self.trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        # What FSDP has trained stays sharded, and cannot be wrapped once more: a copy is tested.
+        tested = copy.deepcopy(self.model) if is_sharded(self.trainer) else self.model
+        try:
+            self.trainer.fit(self.model, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+            if self.options.test_best and self.data.has_test:
+                self.trainer.test(
+                    tested, datamodule=self.data, ckpt_path=folder.to_test, verbose=False, weights_only=True
+                )
+        except BaseException as error:
+            if not isinstance(error, Stopped):
+                # The others may wait for this process in a collective operation for minutes.
+                end_launched_processes(self.trainer)
+            raise
+
+
+def build_run(options: Namespace) -> Run:
+    """Put a run together: checks, model and data, folder, loggers, callbacks, Trainer.
+
+    Nothing is written: what is wrong with options or data is found first. Data may be downloaded and decoded.
+
+    Args:
+        options: What `cct_lightning.config.parser.parse` returned for `fit`.
+
+    Raises:
+        InputError: What the user asked for cannot be done.
+    """
+    dry = bool(options.trainer.fast_dev_run)
+    _check_options(options, dry=dry)
+
+    pl.seed_everything(options[SEED], workers=True)
+    built = run_parser("fit").instantiate(options)  # with the callbacks, loggers and plugins of the user's
+    model, data = built.model, built.data
+    config = ResolvedConfig.resolve(plain(options), world_size=world_size(options.trainer))
+    if dry:
+        trainer = _build_trainer(built.trainer, logger=False, enable_checkpointing=False)
+        _check_built(trainer, model, data)
+        return Run(options=options, config=config, model=model, data=data, trainer=trainer)
+
+    folder = RunFolder.choose(options.run_dir, config)
+    folder.check_writable()
+    checkpoint, damage = find_checkpoint(folder.path, options.resume)
+    if (stored := folder.config()) is not None:
+        stored.check_same_run(config, folder.path)
+    if checkpoint is not None:
+        model.check_continues(load_verified(checkpoint))
+
+    mode, note = wandb_mode(options.tracking.mode)
+    loggers = _loggers(built, folder, config, mode=mode)
+    before = folder.summary() if checkpoint is not None else {}
+    record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
+    bar = [progress()] if options.trainer.enable_progress_bar is not False else []
+    callbacks = [*_listed(built.trainer.callbacks), *_callbacks(built, folder, record, loggers, data), *bar]
+    trainer = _build_trainer(
+        built.trainer,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[*_listed(built.trainer.plugins), *checkpoint_io(options.trainer.strategy)] or None,
+        default_root_dir=options.trainer.default_root_dir or str(folder.path),
+        # Lightning would add its own bar beside the lines of a log file.
+        enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
+    )
+    _check_built(trainer, model, data)
+    return Run(
+        options=options,
+        config=config,
+        model=model,
+        data=data,
+        trainer=trainer,
+        folder=folder,
+        record=record,
+        checkpoint=checkpoint,
+        notes=[damage, note],
+        finished=options.resume == "auto" and checkpoint is not None and folder.is_finished(config),
+    )
+
+
+def _check_options(options: Namespace, *, dry: bool) -> None:
+    """Find what is wrong before data are downloaded or decoded."""
+    trainer, optim = options.trainer, Optim(**options.model.optim.as_dict())
+    check_training(
+        optim.for_a_trial() if dry else optim,
+        epochs=1 if dry else trainer.max_epochs,
+        precision=trainer.precision or "32-true",
+        device_type=device_type(trainer.accelerator),
+        compile=options.model.compile,
+        accumulate=trainer.accumulate_grad_batches,
+        devices=devices_asked_for(trainer.devices),
+        num_nodes=trainer.num_nodes,
+        global_batch_size=options.data.global_batch_size,
+    )
+
+
+def _check_built(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> None:
+    """Check once more what the Trainer took: plugins and objects decide, too. Then prepare the data."""
+    device = trainer.strategy.root_device.type
+    check_precision(trainer.precision, device_type=device)
+    check_devices(trainer.num_devices, device)
+    check_sharding(trainer, optimizer=model.optim.optimizer, ema_decay=model.ema_decay)
+    data.prepare(trainer)
+
+
+def _build_trainer(options: Namespace, **ours: Any) -> pl.Trainer:
+    try:
+        trainer = pl.Trainer(**{**options.as_dict(), **ours})
+    except ValueError as error:
+        # A combination of devices and strategy that Lightning refuses.
+        raise InputError(" ".join(str(error).split())) from error
+    if trainer.strategy.root_device.type == "cuda":
+        # TF32 where a run is in float32, as PyTorch has it for convolutions anyway, and timm's training for all.
+        torch.set_float32_matmul_precision("high")
+    return trainer
+
+
+def _loggers(built: Namespace, folder: RunFolder, config: ResolvedConfig, *, mode: str) -> list[Logger]:
+    """Return metrics.csv, and W&B or the loggers that the user asked for."""
+    asked = built.trainer.logger
+    if asked not in (None, True):
+        return [MetricsCsv(folder.path), *_listed(asked or None)]
+    ours: list[Logger] = [MetricsCsv(folder.path)]
+    if mode != "disabled":
+        ours.append(wandb_logger(folder.path, built.tracking, mode=mode, config=config, job_type="fit"))
+    return ours
+
+
+def _callbacks(
+    built: Namespace, folder: RunFolder, record: RunRecord, loggers: list[Logger], data: ImageDataModule
+) -> list[Callback]:
+    """Return what every run has: its record, its checkpoints, and a stop where the loss is lost."""
+    found: list[Callback] = [
+        record,
+        StepSeed(seed=built[SEED]),
+        LearningRateMonitor("step"),
+        GradientNorm(),
+        StopOnNonFiniteLoss(run_dir=folder.path),
+        PredictionsFile(run_dir=folder.path),
+    ]
+    every = built.tracking.media_every_n_epochs
+    if every and any(isinstance(logger, WandbLogger) for logger in loggers):
+        found.append(WandbMedia(every_n_epochs=every))
+    if built.trainer.enable_checkpointing is not False:
+        monitor = "val/acc" if data.has_val else None
+        found += checkpoints(folder.path, monitor=monitor, every_minutes=built.save_every_minutes)
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left in its folder.
+
+    Attributes:
+        run_dir: The run folder.
+    """
+
+    run_dir: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Status, parameters, MACs, best validation accuracy, test accuracy, seconds."""
+        return RunFolder(self.run_dir).summary()
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Every logged value: one row for each step that logged, empty where a metric was not logged."""
+        return pd.read_csv(self.run_dir / RunFolder.METRICS)
+
+    def load(self) -> Classifier:
+        """Return the model of the best epoch (without a validation split, of the last), in evaluation mode."""
+        return Classifier.load(RunFolder(self.run_dir).to_test)
+
+
+def fit(*recipes: str, options: Mapping[str, Any] | None = None, **named: Any) -> RunResult:
+    """Train and test a model: the run of `cct fit`, with its run folder, tracking and resume, from Python.
+
+    Example:
+        >>> result = cct_lightning.fit("digits", pool="class_token", max_epochs=3, run_dir="runs/mine")
+        >>> result.summary["test/acc"], result.metrics, result.load()
+
+    Args:
+        *recipes: Shipped recipes by name, or YAML files; later ones win.
+        options: Options of `cct fit` by their whole names: {"model.optim.lr": 1e-3}.
+        **named: Options by the last part of their names, where only one ends so: `pool` is model.pool, `max_epochs`
+            trainer.max_epochs, `lr` model.optim.lr, `seed` seed_everything. `cct fit --help` lists all.
+
+    Returns:
+        The run folder, what the run reached, its metrics, and a way to load the model.
+
+    Raises:
+        InputError: An unknown option, or what was asked for cannot be done; nothing is written then.
+        KeyboardInterrupt: The run was interrupted; with the same `run_dir` it continues.
+    """
+    quiet_libraries()
+    given = {**(options or {}), **{_whole_name(name): value for name, value in named.items()}}
+    words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={_word(v)}" for key, v in given.items())]
+    try:
+        result = build_run(parse("fit", words)).train()
+    except Stopped as stopped:
+        raise KeyboardInterrupt(f"{stopped.name}: with the same run_dir the run continues.") from stopped
+    if result is None:
+        raise InputError("fast_dev_run leaves no run folder: use `cct fit --trainer.fast_dev_run true`.")
+    return result
+
+
+def _whole_name(name: str) -> str:
+    known = option_names(run_parser("fit"))
+    if name in known:
+        return name
+    if name == "seed":
+        return SEED
+    found = [option for option in known if option.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"The option {name!r} could be {' or '.join(found)}: give it in `options` by its whole name.")
+    last = [option.rpartition(".")[2] for option in known]
+    raise InputError(f"`cct fit` has no option {name!r}.{nearest(name, last)}")
+
+
+def _word(value: Any) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)

@@ -1,0 +1,155 @@
+"""Parts by name and with arguments: `seqpool`, `my_lab.GemPool`, or a class with what its constructor takes.
+
+The last form is jsonargparse's, `{"class_path": "my_lab.GemPool", "init_args": {"p": 3}}`. All three are plain data,
+kept as they are in recipes, checkpoints and the metadata of other files. This file imports nothing heavy.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypedDict, TypeVar, cast
+
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.system.importing import import_class
+
+PartSpec = str | dict[str, Any]
+Part = TypeVar("Part")
+
+
+class Parts(TypedDict, total=False):
+    """What can be swapped in a named model; what is left out comes from the name.
+
+    Args:
+        tokenizer: `conv`, `patch`, or the import path of a subclass of `cct_lightning.models.tokenizer.Tokenizer`;
+            class_path and init_args where it takes arguments.
+        kernel_size: Kernel of the convolutions, or side of a patch, in pixels.
+        conv_blocks: Convolution blocks of the tokenizer.
+        position: `learnable`, `sine`, `none`, or the import path of a subclass of
+            `cct_lightning.models.position.PositionEmbedding`; class_path and init_args where it takes arguments.
+        pool: `seqpool`, `class_token`, `mean`, `max`, or the import path of a subclass of
+            `cct_lightning.models.pooling.Pooling`; class_path and init_args where it takes arguments.
+        depth: Encoder layers.
+        embed_dim: Dimension of a token.
+        num_heads: Attention heads, which must divide `embed_dim`.
+        mlp_ratio: Hidden dimension of the MLP over `embed_dim`.
+        attn_drop: Dropout probability of the attention weights (0.1).
+        proj_drop: Dropout probability after positions, projections and MLP layers (0).
+        drop_path_rate: Stochastic depth of the last layer, rising linearly from 0 at the first (0.1).
+    """
+
+    tokenizer: PartSpec
+    kernel_size: int
+    conv_blocks: int
+    position: PartSpec
+    pool: PartSpec
+    depth: int
+    embed_dim: int
+    num_heads: int
+    mlp_ratio: float
+    attn_drop: float
+    proj_drop: float
+    drop_path_rate: float
+
+
+def split_spec(option: str, spec: PartSpec) -> tuple[str, dict[str, Any]]:
+    """Return the name or import path of a part, and the arguments of its constructor.
+
+    Args:
+        option: The option's name, for messages: `pool`.
+        spec: A name, an import path, or a dict of `class_path` and `init_args`.
+
+    Raises:
+        InputError: A dict of another form, or arguments that are not plain data.
+    """
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise InputError(
+            f"The {option} is {spec!r}: give a name, an import path such as my_lab.MyClass, or a dict of class_path "
+            "and init_args."
+        )
+    for key in spec:
+        if key not in ("class_path", "init_args"):
+            raise InputError(f"The {option} has the key {key!r} beside class_path: arguments belong in init_args.")
+    arguments = spec.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"The init_args of the {option} are {arguments!r}: give a dict of names and values.")
+    return spec["class_path"], {str(key): _plain(option, key, value) for key, value in arguments.items()}
+
+
+def _plain(option: str, key: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(option, key, item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(option, key, item) for name, item in value.items()}
+    raise InputError(
+        f"The argument {key} of the {option} is a {type(value).__name__}: give numbers, texts, lists or dicts, which "
+        "checkpoints can keep."
+    )
+
+
+def plain_spec(option: str, spec: PartSpec) -> PartSpec:
+    """Return a part in its one form: its name or import path, as a dict only where it has arguments.
+
+    Raises:
+        InputError: See `split_spec`.
+    """
+    name, arguments = split_spec(option, spec)
+    return {"class_path": name, "init_args": arguments} if arguments else name
+
+
+def build_part(option: str, spec: PartSpec, table: Mapping[str, type[Part]], base: type[Part], **given: Any) -> Part:
+    """Build a part from its short name or import path, with its arguments.
+
+    Args:
+        option: The option's name, for messages: `pool`.
+        spec: A key of `table`, an import path such as `my_lab.GemPool`, or a dict of `class_path` and `init_args`.
+        table: The built-in parts.
+        base: What an imported class must subclass.
+        **given: What the model itself hands to the constructor.
+
+    Raises:
+        InputError: No such part, not a subclass of `base`, or a constructor that does not take these arguments.
+    """
+    name, arguments = split_spec(option, spec)
+    if name not in table and "." not in name:
+        raise InputError(
+            f"Unknown {option} {name!r}: choose {', '.join(table)}, or the import path of a class of yours."
+            f"{nearest(name, table)}"
+        )
+    found = table[name] if name in table else cast(type[Part], import_class(name, option, base))
+    _check_arguments(f"The {option} {name!r}", found, arguments, given)
+    try:
+        return found(**given, **arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The {option} {name!r} cannot be built: {error}.") from error
+
+
+def _check_arguments(part: str, found: type, arguments: dict[str, Any], given: dict[str, Any]) -> None:
+    parameters = inspect.signature(found).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # what it takes is not said; the constructor complains
+    if not given.keys() <= parameters.keys():
+        *first, last = given
+        wanted = f"{', '.join(first)} and {last}" if first else last
+        raise InputError(f"{part} cannot be built: its constructor must take the keywords {wanted}.")
+    own = {
+        name: parameter.default is parameter.empty
+        for name, parameter in parameters.items()
+        if name not in given and parameter.kind is not parameter.VAR_POSITIONAL
+    }
+    for key in arguments:
+        if key in given:
+            raise InputError(f"{part} gets its {key} from the model: leave {key} out of init_args.")
+        if key not in own:
+            choice = f"it takes {', '.join(own)}" if own else "it takes none"
+            raise InputError(f"{part} takes no argument {key!r}: {choice}.{nearest(key, own)}")
+    missing = [name for name, required in own.items() if required and name not in arguments]
+    if missing:
+        raise InputError(
+            f"{part} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}: give a dict of class_path and "
+            "init_args."
+        )
