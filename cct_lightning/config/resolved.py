@@ -51,6 +51,7 @@ DERIVED = {
 PARTS = DERIVED["model.arch"]
 # Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
 CLASSES = ("model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "data.name")
+_LAUNCH = {"base": None, "run_dir": None, "resume": "auto"}
 _SHOWN = 4  # differences in a message
 
 
@@ -123,6 +124,8 @@ class ResolvedConfig:
             InputError: An unknown model, data set or augmentation.
         """
         found = copy.deepcopy({key: _plain(value) for key, value in options.items()})
+        # What belongs to one launch alone.
+        found |= {key: value for key, value in _LAUNCH.items() if key in found}
         for part in ("model", "data", "trainer"):
             found[part] = dict(found.get(part) or {})
         for key in CLASSES:

@@ -1,0 +1,98 @@
+"""`metrics.csv` in the run folder: every logged value, continued where a run continues.
+
+Lightning's CSVLogger deletes what a run wrote before it was interrupted, and empties the file for a moment when a new
+column comes. This one does neither.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+from cct_lightning.system.atomic import write_text
+
+
+class MetricsCsv(Logger):
+    """`metrics.csv` in the run folder: a row for each call, and a column for each metric, in the order of the alphabet.
+
+    Args:
+        run_dir: Run folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.run_dir, self.path = run_dir, run_dir / "metrics.csv"
+        self.waiting: list[dict[str, Any]] = []  # rows that are not in the file yet
+        self.columns: list[str] | None = None  # of the file; None before it was looked at
+
+    @property
+    def name(self) -> str:
+        """Nothing: the folder is the run's own."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """The name of the run folder."""
+        return self.run_dir.name
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self.run_dir)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing to do: config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Keep a row, to be written by `save`, which Lightning calls after each."""
+        values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
+        self.waiting.append({**values, "step": step if step is not None else len(values)})
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the rows that wait."""
+        if not self.waiting:
+            return
+        columns = self._known_columns()
+        new = {key for row in self.waiting for key in row} - set(columns)
+        if new:
+            rows = self._rows() if columns else []
+            self.columns = columns = sorted([*columns, *new])
+            self._rewrite([*rows, *self.waiting])
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, fieldnames=columns).writerows(self.waiting)
+        self.waiting = []
+
+    @rank_zero_only
+    def drop_after(self, step: int) -> None:
+        """Forget the rows beyond a step, which a continued run is about to write again, and a half-written one."""
+        if self._known_columns():
+            self._rewrite([row for row in self._rows() if int(row["step"]) < step])
+
+    def _known_columns(self) -> list[str]:
+        if self.columns is None:
+            self.columns = []
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            if self.path.is_file():
+                with self.path.open(newline="") as file:
+                    self.columns = next(csv.reader(file), [])
+        return self.columns
+
+    def _rows(self) -> list[dict[str, str]]:
+        with self.path.open(newline="") as file:
+            text = file.read()
+        complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+        return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
+
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=self.columns or [], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, buffer.getvalue())
