@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cct_lightning.ablation.grid import SEED, Grid, find_grid, read_grid, varied
+from cct_lightning.compat import wandb_model
 from cct_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _results(grid: Grid) -> list[Any]:
 
 def spec(workspace: "ws.Workspace") -> dict[str, Any]:
     """Return a workspace as W&B stores it."""
-    return json.loads(workspace._to_model().model_dump_json(by_alias=True, exclude_none=True))
+    return wandb_model(workspace)
 
 
 def report_spec(report: "wr.Report") -> dict[str, Any]:
@@ -154,7 +155,7 @@ def report_spec(report: "wr.Report") -> dict[str, Any]:
     blocks: list[dict[str, Any]] = []
     for block in report.blocks:
         if isinstance(block, wr.PanelGrid):
-            panels = [json.loads(p._to_model().model_dump_json(by_alias=True, exclude_none=True)) for p in block.panels]
+            panels = [wandb_model(panel) for panel in block.panels]
             sets = [
                 {"name": r.name, "filters": str(r.filters), "groupby": [str(g) for g in r.groupby]}
                 for r in block.runsets

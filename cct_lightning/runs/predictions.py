@@ -8,7 +8,7 @@ Letters: N test images, K classes, k the five likeliest at most, S samples, C ch
 """  # fmt: skip
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,6 +22,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import replacing
 from cct_lightning.training.sharding import is_sharded
 
+T = TypeVar("T")
 TEST_PREDICTIONS = "test_predictions.npz"
 
 _FIRST = 12  # images from the start of the test split, the same ones for all runs of a data set
@@ -51,13 +52,18 @@ class Listener:
         self._handle.remove()
 
 
-def gathered(array: np.ndarray) -> np.ndarray:
-    """Return the rows of all processes, those of the first one first."""
+def gathered(items: list[T]) -> list[T]:
+    """Return the items of all processes, those of the first one first; tensors among them must be on the CPU."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return array
+        return items
     parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, array)
-    return np.concatenate(parts)
+    distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def columns(parts: list[tuple[Tensor, ...]]) -> list[np.ndarray]:
+    """Return the columns of batches of all processes, joined: for (label, index) of each batch, all labels first."""
+    return [torch.cat(column).numpy() for column in zip(*gathered(parts), strict=True)]
 
 
 def to_pixels(images: Tensor, pl_module: pl.LightningModule) -> np.ndarray:
@@ -86,8 +92,22 @@ def place_weights(pl_module: pl.LightningModule, images: Tensor) -> np.ndarray |
         return None
 
 
+def chosen_rows(label: np.ndarray, top: np.ndarray, prob: np.ndarray) -> np.ndarray:
+    """Return which images to keep, (S,): the first ones, which all runs of a data set share, and the surest mistakes.
+
+    Args:
+        label: (N,) true classes.
+        top: (N, k) classes, the likeliest first.
+        prob: (N, k) their probabilities.
+    """
+    rows = np.arange(len(label))
+    wrong = rows[_FIRST:][(top[:, 0] != label)[_FIRST:]]
+    surest = wrong[np.argsort(-prob[wrong, 0], kind="stable")][:_WORST]
+    return np.concatenate([rows[:_FIRST], surest])
+
+
 class PredictionsFile(Callback):
-    """Write `test_predictions.npz` at the end of a test.
+    """Write `test_predictions.npz` at the end of a test: the same file for any number of devices.
 
     Args:
         run_dir: Run folder.
@@ -101,8 +121,8 @@ class PredictionsFile(Callback):
         """Begin to listen."""
         self.listener = Listener(pl_module)
         self.parts: list[tuple[Tensor, ...]] = []
-        self.samples: list[tuple[float, int, Tensor]] = []  # how sure a mistake is, row, image
-        self.rows = 0
+        self.kept: list[tuple[float, int, Tensor]] = []  # of this device: how sure a mistake is, index, image
+        self.seen = 0
 
     def on_test_batch_end(
         self,
@@ -113,42 +133,47 @@ class PredictionsFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch's predictions, and the images worth a look."""
+        """Keep a batch's predictions, and the images that may be among the samples of all devices."""
         assert self.listener is not None
         prob, top = (part.cpu() for part in self.listener.take().topk(min(_TOP, pl_module.hparams["num_classes"])))
-        label = batch.label.cpu()
-        self.parts.append((label, batch.index.cpu(), top, prob))
-        # The first images come before all mistakes.
+        label, index = batch.label.cpu(), batch.index.cpu()
+        self.parts.append((label, index, top, prob))
+        # The first images come before all mistakes. As many mistakes again: some may be among the first of all devices.
         sure = torch.where(top[:, 0] != label, prob[:, 0], -1.0)
-        sure[: max(0, _FIRST - self.rows)] = 2.0
-        best = sure.topk(min(_FIRST + _WORST, len(sure)))
-        self.samples += [
-            (score, self.rows + place, batch.image[place].clone())
+        sure[: max(0, _FIRST - self.seen)] = 2.0
+        best = sure.topk(min(2 * _FIRST + _WORST, len(sure)))
+        self.kept += [
+            (score, int(index[place]), batch.image[place].clone())
             for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             if score >= 0
         ]
-        self.samples = sorted(self.samples, key=lambda sample: (-sample[0], sample[1]))[: _FIRST + _WORST]
-        self.rows += len(label)
+        self.kept = sorted(self.kept, key=lambda kept: (-kept[0], kept[1]))[: 2 * _FIRST + _WORST]
+        self.seen += len(label)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
         assert self.listener is not None
         self.listener.close()
-        label, index, top, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
+        label, index, top, prob = columns(self.parts)
+        # In the order of the data set, whichever device has seen an image; each once.
+        index, order = np.unique(index, return_index=True)
+        label, top, prob = label[order], top[order], prob[order]
+        rows = chosen_rows(label, top, prob)
+        wanted = set(index[rows].tolist())
+        images = dict(gathered([(number, image.float().cpu()) for _, number, image in self.kept if number in wanted]))
         if not trainer.is_global_zero:
             return
+        shown = torch.stack([images[number] for number in index[rows].tolist()]).to(pl_module.device)
         arrays: dict[str, Any] = {
             "label": label.astype(np.int32),
             "index": index.astype(np.int32),
             "top": top.astype(np.int32),
             "prob": prob.astype(np.float16),
             "classes": np.array(getattr(pl_module, "classes", []), dtype=np.str_),
+            "image": to_pixels(shown, pl_module),
+            "row": rows.astype(np.int32),
         }
-        # The samples are those of this process, whose rows stand first.
-        images = torch.stack([image for _, _, image in self.samples])
-        arrays["image"] = to_pixels(images, pl_module)
-        arrays["row"] = np.array([row for _, row, _ in self.samples], dtype=np.int32)
-        if not is_sharded(trainer) and (weights := place_weights(pl_module, images)) is not None:
+        if not is_sharded(trainer) and (weights := place_weights(pl_module, shown)) is not None:
             arrays["weight"] = weights.astype(np.float16)
         with replacing(self.run_dir / TEST_PREDICTIONS) as temporary:
             np.savez_compressed(temporary, **arrays)

@@ -30,7 +30,7 @@ from cct_lightning.analysis.saliency import smooth_grad
 from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
-from cct_lightning.runs.predictions import Listener, gathered, to_pixels
+from cct_lightning.runs.predictions import Listener, columns, to_pixels
 from cct_lightning.tracking.shield import ShieldedWandbLogger
 from cct_lightning.training.sharding import is_sharded
 
@@ -122,7 +122,7 @@ class WandbMedia(Callback):
             return
         self.listener.close()
         self.listener = None
-        label, predicted, prob = (gathered(torch.cat(part).numpy()) for part in zip(*self.parts, strict=True))
+        label, predicted, prob = columns(self.parts)
         loggers = [one for one in trainer.loggers if isinstance(one, WandbLogger) and not getattr(one, "lost", False)]
         if trainer.is_global_zero and loggers:
             try:
@@ -240,26 +240,3 @@ def picture(figure: Figure) -> wandb.Image:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=80)
     return wandb.Image(Image.open(file))
-
-
-def upload_checkpoints(logger: WandbLogger, run_dir: Path, metadata: dict[str, Any]) -> str:
-    """Log best.ckpt and last.ckpt as versions of one artifact, with the aliases `best` and `last`.
-
-    Args:
-        logger: Logger of a run that has not ended.
-        run_dir: Run folder.
-        metadata: What to keep with them: scores, costs.
-
-    Returns:
-        One line that says what was logged, with its size.
-    """
-    run, parts = logger.experiment, []
-    for alias in ("last", "best"):
-        path = run_dir / f"{alias}.ckpt"
-        if path.is_file():
-            artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={**metadata, "checkpoint": alias})
-            # Not to be copied: nothing writes the file any more.
-            artifact.add_file(str(path), name=path.name, policy="immutable")
-            run.log_artifact(artifact, aliases=[alias])
-            parts.append(f"{path.name} ({path.stat().st_size / 1e6:,.1f} MB)")
-    return f"W&B artifact model-{run.id}: {', '.join(parts)}"

@@ -8,10 +8,10 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
-from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-# A broken or silent connection is an OSError, too.
-_LOST = (OSError, wandb.errors.CommError, HandleAbandonedError, MailboxClosedError)
+from cct_lightning.compat import wandb_is_offline, wandb_lost_errors
+
+_LOST = (OSError, *wandb_lost_errors())  # a broken or silent connection is an OSError, too
 _BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 
@@ -28,7 +28,7 @@ class ShieldedWandbLogger(WandbLogger):
             return _Nothing()
         try:
             run = super().experiment
-            if self._offline:
+            if wandb_is_offline(self):
                 _check_room(str(self.save_dir))
             return _Shield(run, self.lose)
         except wandb.errors.UsageError:
@@ -36,6 +36,11 @@ class ShieldedWandbLogger(WandbLogger):
         except Exception as error:  # a service that dies while it starts shows as errors of many private classes
             self.lose(error)
             return _Nothing()
+
+    @property
+    def is_online(self) -> bool:
+        """Whether what is logged goes to a server."""
+        return not self._offline
 
     def lose(self, error: Exception) -> None:
         """Do without W&B from now on, and say so once."""
