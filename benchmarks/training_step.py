@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import conditions, write
 from cct_lightning.commands.benchmark import measure
-from cct_lightning.commands.benchmark_case import Case
+from cct_lightning.commands.benchmark_model import Case
 from cct_lightning.training.precision import best_precision
 
 # What is asked of our step in the peer's precision, of our best step and of our best forward pass, in times of its.

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cct_lightning.commands.benchmark import benchmark
-from cct_lightning.commands.benchmark_case import Case, build, count_flops
-from cct_lightning.commands.benchmark_process import Model
+from cct_lightning.commands.benchmark_model import Case, Model, build, count_flops
 from cct_lightning.errors import InputError
-from cct_lightning.models.arch import budget, parse_arch
+from cct_lightning.models.arch import parse_arch
+from cct_lightning.models.complexity import budget
 
 CASE: dict[str, Any] = {
     "maker": "ours",

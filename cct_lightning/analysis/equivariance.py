@@ -16,17 +16,16 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cct_lightning.analysis.probe import Stage, compact, evaluating, maps_at, ready
-from cct_lightning.analysis.receptive import ReceptiveField, measured_receptive_field, receptive_field
+from cct_lightning.analysis.receptive import ReceptiveField, receptive_fields
 from cct_lightning.analysis.style import MARKERS, Array, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
-from cct_lightning.models.tokenizer import ConvTokenizer, PatchTokenizer
 
 SHIFTS = tuple(range(9))  # pixels
 _DIRECTIONS = ((2, 1), (2, -1), (3, 1), (3, -1))  # axis of (B, C, H, W), sign: down, up, right, left
 
 
 def shift_images(images: Tensor, *, down: int = 0, right: int = 0) -> Tensor:
-    """Move images by whole pixels; what is vacated repeats the border.
+    """Move images by whole pixels; the pixels left free repeat the border.
 
     Args:
         images: (B, C, H, W), any dtype.
@@ -44,12 +43,6 @@ def shift_images(images: Tensor, *, down: int = 0, right: int = 0) -> Tensor:
 
 def _moved(images: Tensor, axis: int, pixels: int) -> Tensor:
     return shift_images(images, down=pixels) if axis == 2 else shift_images(images, right=pixels)
-
-
-def _fields(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
-    if type(compact(net).tokenizer) in (ConvTokenizer, PatchTokenizer):
-        return receptive_field(net), receptive_field(net)
-    return measured_receptive_field(net)
 
 
 def _crop(field: ReceptiveField, tokens: int, pixels: int, most: int) -> tuple[int, int]:
@@ -77,9 +70,9 @@ def shift_error(
     With T the map from images to tokens on their grid, s the shift in pixels and t the pixels from token to token,
     the error of one image is |T(shift_s(x)) - shift_{s/t}(T(x))| / |shift_{s/t}(T(x)) - m|, norms over tokens and
     dimensions. A shift by a fraction of a token interpolates linearly between neighbors on the grid. Tokens that see
-    the border or what a shift vacated are cropped along the axis of the shift, the same ones for all shifts. m is the
-    mean token of the batch: a part that is the same everywhere moves with any shift, and would flatter tokens after a
-    ReLU. 0 is perfectly equivariant; the square root of 2 is what unrelated tokens of the same variance give. The
+    the border or pixels that a shift left free are cropped along the axis of the shift, the same ones for all shifts.
+    m is the mean token of the batch: a part that is the same everywhere moves with any shift, and would flatter tokens
+    after a ReLU. 0 is perfectly equivariant; the square root of 2 is what unrelated tokens of the same variance give. The
     four directions are averaged.
 
     Args:
@@ -88,7 +81,7 @@ def shift_error(
         shifts: Pixels, 0 or more.
         stage: `tokens`, the tokenizer's output, or `features`, the encoder's, which knows positions and sees all
             borders.
-        centered: Subtract the mean token as said above; False gives the plain relative error (m = 0).
+        centered: Subtract the mean token as above; False gives the plain relative error (m = 0).
 
     Returns:
         (S, B).
@@ -102,17 +95,17 @@ def shift_error(
         raise InputError(
             f"shifts are {list(shifts)}: give at least one, none negative (all four directions are measured)."
         )
-    fields = _fields(model)
+    fields = receptive_fields(model)
     errors = images.new_zeros(len(shifts), len(images), dtype=torch.float32)
     with evaluating(model):
-        still = maps_at(model, images, stage).float()  # (B, D, h, w)
-        mean = still.mean((0, 2, 3), keepdim=True) if centered else 0.0
+        unshifted = maps_at(model, images, stage).float()  # (B, D, h, w)
+        mean = unshifted.mean((0, 2, 3), keepdim=True) if centered else 0.0
         for axis, sign in _DIRECTIONS:
-            field, tokens, pixels = fields[axis - 2], still.shape[axis], images.shape[axis]
+            field, tokens, pixels = fields[axis - 2], unshifted.shape[axis], images.shape[axis]
             if sign < 0:  # the same from the other end: the last token's span, mirrored
                 field = ReceptiveField(size=field.size, stride=field.stride, start=pixels - field.span(tokens - 1)[1])
             first, end = _crop(field, tokens, pixels, max(shifts))
-            base = still if sign > 0 else still.flip(axis)
+            base = unshifted if sign > 0 else unshifted.flip(axis)
             for row, shift in enumerate(shifts):
                 moved = maps_at(model, _moved(images, axis, sign * shift), stage).float()
                 moved = (moved if sign > 0 else moved.flip(axis)).narrow(axis, first, end - first)
@@ -139,9 +132,9 @@ def shift_consistency(net: nn.Module, images: Tensor, *, shifts: Sequence[int] =
     """
     images = ready(net, images)
     with evaluating(net):
-        still = net(images).argmax(-1)
+        unshifted = net(images).argmax(-1)
         same = [
-            torch.stack([net(_moved(images, axis, sign * shift)).argmax(-1) == still for axis, sign in _DIRECTIONS])
+            torch.stack([net(_moved(images, axis, sign * shift)).argmax(-1) == unshifted for axis, sign in _DIRECTIONS])
             for shift in shifts
         ]
     return torch.stack(same).float().mean(1)

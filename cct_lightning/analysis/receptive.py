@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from cct_lightning.analysis.probe import Stage, compact, evaluating, grid_of, maps_at, ready
 from cct_lightning.analysis.style import OKABE_ITO, QUANTITY, Array, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
-from cct_lightning.models.arch import conv_geometry
-from cct_lightning.models.tokenizer import ConvTokenizer, PatchTokenizer
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,27 @@ def _compose(layers: Iterable[tuple[int, int, int]]) -> ReceptiveField:
 
 
 def receptive_field(net: nn.Module) -> ReceptiveField:
-    """Return what the tokens of a model see before the encoder, by arithmetic over kernels, strides and paddings.
+    """Return what the tokens of a model see before the encoder, by arithmetic over the layers of its tokenizer.
 
     Raises:
-        InputError: A tokenizer of yours, whose layers are not known here; see `measured_receptive_field`.
+        InputError: A tokenizer of yours without the method `layers`; see `receptive_fields`.
     """
     tokenizer = compact(net).tokenizer
-    if type(tokenizer) is PatchTokenizer:
-        return _compose([(tokenizer.patch_size, tokenizer.patch_size, 0)])
-    if type(tokenizer) is ConvTokenizer:
-        stride, padding = conv_geometry(tokenizer.kernel_size)
-        return _compose([(tokenizer.kernel_size, stride, padding), (3, 2, 1)] * tokenizer.conv_blocks)
-    raise InputError(f"The layers of {type(tokenizer).__name__} are not known: use measured_receptive_field.")
+    layers = tokenizer.layers()
+    if layers is None:
+        raise InputError(f"The layers of {type(tokenizer).__name__} are not known: use measured_receptive_field.")
+    return _compose(layers)
+
+
+def receptive_fields(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
+    """Return what the tokens see along height and width: by arithmetic where the tokenizer has `layers`, else measured.
+
+    Raises:
+        InputError: See `measured_receptive_field`.
+    """
+    if compact(net).tokenizer.layers() is None:
+        return measured_receptive_field(net)
+    return receptive_field(net), receptive_field(net)
 
 
 def token_gradient(net: nn.Module, images: Tensor, *, token: tuple[int, int], stage: Stage = "tokens") -> Tensor:

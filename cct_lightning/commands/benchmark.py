@@ -13,8 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cct_lightning.commands.benchmark_case import Case, build, count_flops
-from cct_lightning.commands.benchmark_process import Model
+from cct_lightning.commands.benchmark_model import Case, Model, build, count_flops
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.runs.environment import environment
@@ -22,7 +21,7 @@ from cct_lightning.training.checks import check_compiler
 from cct_lightning.training.precision import best_precision, check_precision
 
 JOBS = ("train", "forward", "matmul")
-_BLOCK = 0.5  # seconds that a block of repetitions takes at least, so that a clock and a queue do not count
+_BLOCK = 0.5  # seconds that a block of repetitions takes at least, beside which clock and queue are nothing
 _WARM_UPS = 3
 
 
@@ -40,18 +39,17 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
     """
     seconds: list[dict[str, list[float]]] = [{job: [] for job in JOBS} for _ in cases]
     with ExitStack() as stack:
-        models = []
-        for case in cases:
-            models.append(Model(case))
-            stack.callback(models[-1].close)
+        models = [Model(case) for case in cases]
+        for model in models:
+            stack.callback(model.close)
         facts = [model.facts for model in models]
         for model in models:
             for job in ("train", "forward"):
                 model.time(job, _WARM_UPS)
-        # Before the large product, which is not the model's.
+        # Before the large matrix product, whose memory is not the model's.
         memory = [model.peak_memory() for model in models]
         counts = [{job: max(1, math.ceil(_BLOCK / model.time(job))) for job in JOBS} for model in models]
-        # Job after job: the first steps after another job find other memory free, which no training run knows.
+        # Job after job: the first steps after another job find other memory free, as in no training run.
         for job in JOBS:
             for _ in range(repeats):
                 for model, count, found in zip(models, counts, seconds, strict=True):
@@ -102,19 +100,19 @@ def benchmark(
             tokens and the same width, depth, heads and rates of dropout).
         peer_precision: Precision of the peer. Default: the same.
         device: cpu, cuda, or auto: a GPU where there is one.
-        repeats: Turns, in which all are measured one after the other; medians are told.
+        repeats: Turns, in which all are measured one after the other; medians are printed.
         json: File for all numbers, every turn's seconds included.
 
     Returns:
         What the file holds.
 
     Raises:
-        InputError: An option that cannot be, a device, precision, compiler or package that is not there.
+        InputError: An option out of its range, or a device, precision, compiler or package that is missing.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("No CUDA device is there: use --device cpu.")
+        raise InputError("There is no CUDA device: use --device cpu.")
     for name, value in (("batch_size", batch_size), ("repeats", repeats), ("img_size", img_size)):
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}: it must be at least 1.")
@@ -138,7 +136,7 @@ def benchmark(
     if peer is not None:
         cases.append(dataclasses.replace(ours, maker=peer, precision=peer_precision or chosen, compile=False))
     for case in cases:
-        build(case)  # what cannot be built says so here
+        build(case)  # errors of building come before any work
     rows = measure(cases, repeats=repeats)
     result: dict[str, Any] = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,76 +1,58 @@
 """`cct models`: what models cost, by arithmetic and without torch for the Compact Transformers."""
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cct_lightning.models.arch import PUBLISHED, budget, is_compact, parse_arch
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import BASELINES, PUBLISHED, resolve_arch
+from cct_lightning.models.complexity import POOL_COSTS, POSITION_COSTS, TOKENIZER_COSTS, budget, summarize
+from cct_lightning.models.parts import PartSpec, split_spec
 
 NOTE = (
     "vit: patches and class token. cvt: patches and SeqPool. cct: convolution and SeqPool. Names follow a grammar, so "
     "any layers, kernel and blocks can be given: cct models cct_3_5x2_64_sine. MACs of one image, convolutions and "
     "linear layers, as the published tables count them; attention adds the two products of attention, which they leave "
-    "out. Baselines, and parts and models of yours, are built and counted whole."
+    "out. Baselines and models of yours are built, and their MACs include attention."
 )
-_BUILT_IN = {
-    "tokenizer": ("conv", "patch"),
-    "pool": ("seqpool", "class_token", "mean", "max"),
-    "position": ("learnable", "sine", "none"),
-}
+_PARTS = {"tokenizer": TOKENIZER_COSTS, "pool": POOL_COSTS, "position": POSITION_COSTS}
 
 
-@dataclass(frozen=True)
-class Row:
-    """A model and what it costs.
-
-    Attributes:
-        name: Its name.
-        img_size: (H, W) in pixels.
-        num_classes: Classes.
-        tokens: Length of the sequence; None where there is none.
-        params: Trainable parameters.
-        macs: Multiply-accumulates of one image.
-        attention_macs: Those of attention's two products, when `macs` leaves them out; else None.
-    """
-
-    name: str
-    img_size: tuple[int, int]
-    num_classes: int
-    tokens: int | None
-    params: int
-    macs: int
-    attention_macs: int | None
-
-
-def row(name: str, parts: dict[str, str] | None = None) -> Row:
-    """Return what a model costs.
+def row(name: PartSpec, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model costs: `name`, `img_size`, `num_classes` and the attributes of `Costs`.
 
     Args:
-        name: A name of the grammar, a baseline, or the import path of a model of yours.
-        parts: Tokenizer, pool or position that differ from the name's, by name or by import path.
+        name: A name of the grammar, a baseline, or a model of yours.
+        parts: Tokenizer, pool or position that differ from the name's.
 
     Raises:
         InputError: No such model or part.
     """
-    parts = parts or {}
-    if is_compact(name) and all(value in _BUILT_IN[key] for key, value in parts.items()):
-        arch = dataclasses.replace(parse_arch(name), **parts)  # type: ignore[arg-type]  # all are strings
-        cost = budget(arch)
-        return Row(name, arch.img_size, arch.num_classes, cost.tokens, cost.params, cost.macs, cost.attention_macs)
-    from cct_lightning.models.complexity import summarize
-    from cct_lightning.models.factory import create_model
+    path, _ = split_spec("model", name)
+    if path in BASELINES or "." in path:
+        from cct_lightning.models.factory import create_model
 
-    img_size, num_classes = (32, 32), 10
-    if is_compact(name):
-        img_size, num_classes = parse_arch(name).img_size, parse_arch(name).num_classes
-    model = create_model(name, img_size=img_size, in_chans=3, num_classes=num_classes, **parts)  # type: ignore[arg-type]
-    built = summarize(model, img_size, 3)
-    return Row(name, img_size, num_classes, built.tokens, built.params, built.macs, None)
+        img_size, num_classes = (32, 32), 10
+        model = create_model(name, img_size=img_size, in_chans=3, num_classes=num_classes, **parts)
+        costs = summarize(model, img_size, 3)
+    else:
+        arch = resolve_arch(path, **parts)
+        img_size, num_classes, costs = arch.img_size, arch.num_classes, budget(arch)
+    return {"name": path, "img_size": img_size, "num_classes": num_classes, **vars(costs)}
+
+
+def _spec(text: str) -> PartSpec:
+    """Return a name, or the dict that `{"class_path": ..., "init_args": {...}}` is."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{text} is not JSON ({error}): give a name, or class_path and init_args.") from error
 
 
 def models_command(args: Sequence[str]) -> None:
@@ -91,28 +73,30 @@ def models_command(args: Sequence[str]) -> None:
         metavar="NAME",
         help="names of the grammar, baselines such as resnet18, import paths of your models; none: the published ones",
     )
-    for part, names in _BUILT_IN.items():
-        parser.add_argument(f"--{part}", help=f"{', '.join(names)}, or the import path of a class of yours")
+    for part, names in _PARTS.items():
+        own = 'the import path of a class of yours, or {"class_path": PATH, "init_args": {...}}'
+        parser.add_argument(f"--{part}", help=f"{', '.join(names)}, {own}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     options = parser.parse_args(args)
-    parts = {part: value for part in _BUILT_IN if (value := getattr(options, part)) is not None}
-    rows = [row(name, parts) for name in options.names or PUBLISHED]
+    parts = {part: _spec(value) for part in _PARTS if (value := getattr(options, part)) is not None}
+    rows = [row(_spec(name), parts) for name in options.names or PUBLISHED]
     if options.json:
-        print(json.dumps([dataclasses.asdict(found) for found in rows], indent=2))
+        print(json.dumps(rows, indent=2))
         return
     table = Table(box=None, header_style="bold")
     table.add_column("model", no_wrap=True)
     for title in ("image", "classes", "tokens", "params", "MACs", "attention"):
         table.add_column(title, justify="right", no_wrap=True)
     for found in rows:
+        attention = found["attention_macs"]
         table.add_row(
-            found.name,
-            "x".join(map(str, found.img_size)),
-            str(found.num_classes),
-            "" if found.tokens is None else str(found.tokens),
-            f"{found.params / 1e6:.3f} M",
-            f"{found.macs / 1e9:.3f} G",
-            "included" if found.attention_macs is None else f"{found.attention_macs / 1e9:.3f} G",
+            found["name"],
+            "x".join(map(str, found["img_size"])),
+            str(found["num_classes"]),
+            "" if found["tokens"] is None else str(found["tokens"]),
+            f"{found['params'] / 1e6:.3f} M",
+            f"{found['macs'] / 1e9:.3f} G",
+            "included" if attention is None else f"{attention / 1e9:.3f} G",
         )
     console = Console()
     console.print(table)

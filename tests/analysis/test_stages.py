@@ -1,7 +1,7 @@
 import pytest
 
 from cct_lightning.analysis import plot_stage_budget, stage_budget
-from cct_lightning.models.arch import budget
+from cct_lightning.models.complexity import budget
 from cct_lightning.models.factory import create_model
 
 

@@ -100,7 +100,7 @@ def _existing(path: Path) -> Path:
         what = "it is a folder" if path.is_dir() else "the file does not exist"
         raise InputError(f"No checkpoint at {path}: {what}, give the path of a .ckpt, .pth or .safetensors file.")
     if path.stat().st_size == 0:
-        raise InputError(f"The checkpoint {path} is empty: copy or download it again.")
+        raise InputError(f"The checkpoint {path} is damaged (it is empty): copy or download it again.")
     return path
 
 

@@ -1,7 +1,7 @@
-"""One model in a process of its own, timed on request: a training step, a forward pass, a matrix product.
+"""What `cct benchmark` measures: one of our models, or the nearest that another library has, in a process of its own.
 
-A process for each model keeps their memories apart, and lets the caller measure them in turns, so that what else the
-machine does falls on all of them alike.
+A process for each model keeps their memories apart, and lets the caller measure them in turns, so that other load of
+the machine slows all of them alike.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,14 +17,109 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from cct_lightning.commands.benchmark_case import Case, build
+from cct_lightning.errors import InputError
+from cct_lightning.models.arch import conv_geometry
+from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.optimizers import build_optimizer
 
 _SETTLE = 0.3  # seconds
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What to measure.
+
+    Attributes:
+        maker: `ours`, `vit-pytorch` or `timm`.
+        arch: Name of our model, whose numbers the others get.
+        img_size: Height and width in pixels.
+        batch_size: Images B a step.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`.
+        compile: Whether torch.compile is used.
+        device: `cpu` or `cuda`.
+    """
+
+    maker: str
+    arch: str
+    img_size: int
+    batch_size: int
+    precision: str
+    compile: bool
+    device: str
+
+
+def build(case: Case) -> nn.Module:
+    """Build the model of a case.
+
+    Raises:
+        InputError: The peer has no such model, or is not installed.
+    """
+    ours = create_model(case.arch, img_size=(case.img_size, case.img_size))
+    if case.maker == "ours":
+        return ours
+    if not isinstance(ours, CompactTransformer):
+        raise InputError(f"--peer compares Compact Transformers, and {case.arch} is none: leave --peer out.")
+    arch = ours.arch
+    if case.maker == "timm":
+        try:
+            from timm.models.vision_transformer import VisionTransformer
+        except ImportError as error:
+            raise InputError("--peer timm needs the package timm: pip install timm.") from error
+        return VisionTransformer(
+            img_size=case.img_size,
+            patch_size=case.img_size // ours.tokenizer.grid(arch.img_size)[0],
+            num_classes=arch.num_classes,
+            embed_dim=arch.embed_dim,
+            depth=arch.depth,
+            num_heads=arch.num_heads,
+            mlp_ratio=arch.mlp_ratio,
+            attn_drop_rate=arch.attn_drop,
+            drop_path_rate=arch.drop_path_rate,
+        )
+    try:
+        from vit_pytorch.cct import CCT
+    except ImportError as error:
+        raise InputError("--peer vit-pytorch needs the package vit-pytorch: pip install vit-pytorch.") from error
+    if (arch.tokenizer, arch.pool) != ("conv", "seqpool"):
+        raise InputError(f"vit-pytorch has CCT alone, {case.arch} is another family: use --peer timm.")
+    stride, padding = conv_geometry(arch.kernel_size)
+    return CCT(
+        img_size=case.img_size,
+        embedding_dim=arch.embed_dim,
+        n_conv_layers=arch.conv_blocks,
+        kernel_size=arch.kernel_size,
+        stride=stride,
+        padding=padding,
+        num_layers=arch.depth,
+        num_heads=arch.num_heads,
+        mlp_ratio=arch.mlp_ratio,
+        num_classes=arch.num_classes,
+        positional_embedding=arch.position,
+        dropout_rate=arch.proj_drop,
+        attention_dropout=arch.attn_drop,
+        stochastic_depth_rate=arch.drop_path_rate,
+    )
+
+
+def count_flops(case: Case) -> dict[str, int]:
+    """Count the floating-point operations of one batch: two for each multiply-accumulate, elementwise ones not counted.
+
+    Returns:
+        Those of `forward`, and of `train`: forward and backward.
+    """
+    # On the meta device nothing is computed, and attention is counted on every machine alike.
+    net = build(case).to("meta")
+    with FlopCounterMode(display=False) as forward:
+        logits = net(torch.empty(case.batch_size, 3, case.img_size, case.img_size, device="meta"))
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    return {"forward": forward.get_total_flops(), "train": forward.get_total_flops() + backward.get_total_flops()}
 
 
 class _Work:
@@ -36,7 +132,7 @@ class _Work:
         size = (case.batch_size, 3, case.img_size, case.img_size)
         self.images = torch.randn(size, device=self.device)
         self.labels = torch.randint(10, (case.batch_size,), device=self.device)
-        # The peer as its users run it: torch's default AdamW.
+        # The peer as its users train it: torch's default AdamW.
         self.optimizer = (
             build_optimizer(self.net, Optim(), global_batch_size=case.batch_size)
             if case.maker == "ours"
@@ -50,7 +146,7 @@ class _Work:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         dtype = _DTYPES[self.case.precision]
-        # The cache of cast weights is off in Lightning, too.
+        # Lightning turns the cache of cast weights off, too.
         return torch.autocast(self.case.device, dtype, enabled=dtype != torch.float32, cache_enabled=False)
 
     def train(self) -> None:
@@ -71,9 +167,9 @@ class _Work:
         _ = self.square @ self.square
 
     def time(self, job: str, count: int) -> float:
-        """Return the seconds of one of `count` repetitions."""
-        run: Callable[[], None] = {"train": self.train, "forward": self.forward, "matmul": self.matmul}[job]
-        # Before the clock starts, caches fill again, and the threads of the model before stop spinning.
+        """Return the seconds of one repetition of `train`, `forward` or `matmul`, as a mean over `count`."""
+        run: Callable[[], None] = getattr(self, job)
+        # Before the clock starts, caches fill again, and the threads of the model before this one stop spinning.
         settled = time.perf_counter() + _SETTLE
         while time.perf_counter() < settled:
             run()
@@ -84,11 +180,8 @@ class _Work:
         _wait(self.device)
         return (time.perf_counter() - start) / count
 
-    def matmul_flops(self) -> int:
-        return 2 * len(self.square) ** 3
-
     def peak_memory(self) -> int | None:
-        """Return bytes: of the device's allocator, or of what the process grew by; None where unknown."""
+        """Return bytes, of the device's allocator or by which the process grew; None where unknown."""
         if self.case.device == "cuda":
             return torch.cuda.max_memory_allocated()
         peak = _resident("VmHWM")
@@ -119,7 +212,8 @@ def _serve(pipe: Connection, case: Case) -> None:
         if case.maker == "ours":
             keep_freed_memory()  # as `cct fit` does
         work = _Work(case)
-        pipe.send({"params": sum(p.numel() for p in work.net.parameters()), "matmul_flops": work.matmul_flops()})
+        params, side = sum(p.numel() for p in work.net.parameters()), len(work.square)
+        pipe.send({"params": params, "matmul_flops": 2 * side**3})
         while (job := pipe.recv()) is not None:
             pipe.send(work.peak_memory() if job == "memory" else work.time(*job))
     except (EOFError, KeyboardInterrupt):
@@ -129,13 +223,7 @@ def _serve(pipe: Connection, case: Case) -> None:
 
 
 class Model:
-    """A case in its process.
-
-    Every method raises what went wrong in the process, out of memory among others.
-
-    Args:
-        case: What to measure.
-    """
+    """A case in its process; every method raises what went wrong there, such as out of memory."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -149,7 +237,7 @@ class Model:
     def facts(self) -> dict[str, int]:
         """What the model has: `params`, and `matmul_flops` of the product that `matmul` times.
 
-        To be asked first: it is what the process says when it is ready.
+        Ask for it first: it is what the process sends when it is ready.
         """
         return self._receive()
 
