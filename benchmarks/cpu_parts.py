@@ -26,7 +26,8 @@ from cct_lightning.models.encoder import Attention, Block
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim
-from cct_lightning.training.optim.optimizers import build_optimizer, muon_names
+from cct_lightning.training.optim.muon import muon_names
+from cct_lightning.training.optim.optimizers import build_optimizer
 
 functional = nn.functional
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.trainer.states import TrainerStatus
 from torch import distributed
 
+from cct_lightning.compat import make_restart_exact
 from cct_lightning.runs.checkpoint_io import LAST
 from cct_lightning.runs.interrupts import Interrupts, Stopped
 
@@ -110,26 +110,5 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put the loops' progress into the form that Lightning restarts from exactly."""
-        if not trainer.training and not trainer.validating:
-            return
-        loops = checkpoint["loops"]["fit_loop"]
-        progress = loops["epoch_loop.batch_progress"]
-        total, current = progress["total"], progress["current"]
-        # After a restart, Lightning counts the batch that was taken anew twice, and then takes other states for others.
-        total["ready"] = total["started"] + current["ready"] - current["started"]
-        if self._between_batches:
-            # The batch about to begin counts as ready, so that a restart takes it anew; for this, Lightning adds one
-            # to the steps that it logs by.
-            progress["is_last_batch"] = False
-            if not trainer.fit_loop.epoch_loop._should_accumulate():
-                loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-        elif trainer.validating:
-            if trainer.state.status != TrainerStatus.INTERRUPTED:
-                return  # best.ckpt, after the last image
-            # As in the first batch, whatever was reached: the metrics of the others are not in the checkpoint.
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            loops["epoch_loop.val_loop.batch_progress"] |= {
-                "total": dict(begun),
-                "current": dict(begun),
-                "is_last_batch": False,
-            }
+        if trainer.training or trainer.validating:
+            make_restart_exact(trainer, checkpoint, between_batches=self._between_batches)

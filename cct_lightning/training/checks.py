@@ -3,16 +3,25 @@
 import os
 import shutil
 import sysconfig
+from datetime import timedelta
 from pathlib import Path
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cct_lightning.data.arguments import at_least, per_device_batch_size
 from cct_lightning.errors import InputError
+from cct_lightning.models.parts import PartSpec
 from cct_lightning.system.machine import cores
 from cct_lightning.training.optim import Optim
+from cct_lightning.training.optim.optimizers import find_optimizer
 from cct_lightning.training.optim.schedule import check_epochs
 from cct_lightning.training.precision import check_precision
+from cct_lightning.training.sharding import is_sharded
+
+MaxTime = str | timedelta | dict[str, int]
 
 
 def device_type(accelerator: object) -> str:
@@ -80,10 +89,45 @@ def check_compiler(device_type: str) -> None:
         )
 
 
+def check_length(optim: Optim, *, epochs: int | None, max_steps: int = -1, max_time: MaxTime | None = None) -> None:
+    """Check that a run has a length, and that warm-up and cool-down leave something of it.
+
+    Args:
+        optim: Optimizer and schedule.
+        epochs: Epochs of the whole run; None or -1: no limit.
+        max_steps: Optimizer steps of the whole run; -1: no limit.
+        max_time: Time of the whole run, as Lightning takes it (`DD:HH:MM:SS`); None: no limit.
+
+    Raises:
+        InputError: The first thing that is wrong.
+    """
+    if max_steps == 0 or max_steps < -1:
+        raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
+    if max_time is not None:
+        try:
+            left = Timer(max_time).time_remaining()
+        except (MisconfigurationException, TypeError):
+            left = None
+        if not left or left <= 0:
+            raise InputError(
+                f"trainer.max_time is {max_time!r}: give a time in days, hours, minutes and seconds, as 00:01:30:00."
+            )
+    limited = max_steps > 0 or max_time is not None
+    if epochs is None and not limited:
+        raise InputError(
+            "A run needs a length: give --trainer.max_epochs, max_steps or max_time, or a recipe that has it with "
+            "--config."
+        )
+    if epochs is not None and not (epochs == -1 and limited):
+        check_epochs(optim, epochs=epochs)
+
+
 def check_training(
     optim: Optim,
     *,
     epochs: int | None,
+    max_steps: int = -1,
+    max_time: MaxTime | None = None,
     precision: str | int,
     device_type: str,
     compile: bool,
@@ -96,7 +140,9 @@ def check_training(
 
     Args:
         optim: Optimizer and schedule.
-        epochs: Epochs of the whole run; None: nobody gave them.
+        epochs: Epochs of the whole run; see `check_length`.
+        max_steps: Its optimizer steps.
+        max_time: Its time.
         precision: One of Lightning's.
         device_type: `cpu`, `cuda` or `mps`.
         compile: Whether torch.compile is asked for.
@@ -108,9 +154,8 @@ def check_training(
     Raises:
         InputError: The first thing that is wrong.
     """
-    if epochs is None:
-        raise InputError("A run needs a length: give --trainer.max_epochs, or a recipe that has it with --config.")
-    check_epochs(optim, epochs=epochs)
+    check_length(optim, epochs=epochs, max_steps=max_steps, max_time=max_time)
+    find_optimizer(optim.optimizer)
     if accumulate < 1:
         raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
     check_devices(at_least(1, "trainer.devices", devices), device_type)
@@ -120,3 +165,28 @@ def check_training(
     check_precision(precision, device_type=device_type)
     if compile:
         check_compiler(device_type)
+
+
+def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float | None) -> None:
+    """Check that nothing is asked for that needs full weights in training, where each device holds pieces.
+
+    Args:
+        trainer: Of the run.
+        optimizer: Name, import path, or class_path and init_args.
+        ema_decay: Of the average of the weights; None: none is kept.
+
+    Raises:
+        InputError: Something is.
+    """
+    if not is_sharded(trainer):
+        return
+    if find_optimizer(optimizer).needs_full_weights:
+        raise InputError(
+            f"{str(optimizer).capitalize()} needs full matrices, and FSDP keeps pieces of them on each device: use "
+            "--trainer.strategy ddp, or --model.optim.optimizer adamw."
+        )
+    if ema_decay is not None:
+        raise InputError(
+            "The average of the weights needs full weights, and FSDP keeps pieces of them on each device: use "
+            "--trainer.strategy ddp, or --model.ema_decay null."
+        )

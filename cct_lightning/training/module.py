@@ -4,7 +4,6 @@ Letters: B batch, C channels, (H, W) image, K classes.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,20 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import Unpack
 
+from cct_lightning.compat import is_compiled, trainer_of
 from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
-from cct_lightning.models.factory import Parts, create_model
-from cct_lightning.models.weights.reader import check_size
+from cct_lightning.models.factory import create_model
+from cct_lightning.models.parts import Parts, PartSpec, plain_spec
+from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.training.callbacks.ema import EMA
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
-from cct_lightning.training.loss import MeanLoss
+from cct_lightning.training.loss import MeanLoss, build_loss
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.finetune import FineTune
 from cct_lightning.training.optim.optimizers import build_optimizer
-from cct_lightning.training.optim.schedule import apply_options, build_schedule, options_of
+from cct_lightning.training.optim.schedule import apply_options, build_schedule, options_of, run_length, time_share
 from cct_lightning.training.sharding import is_sharded, remember_shapes
 
 
@@ -43,7 +44,8 @@ class Classifier(pl.LightningModule):
 
     Args:
         arch: Name of the model: `cct_LAYERS_KERNELxBLOCKS`, `cvt_LAYERS_PATCH` or `vit_LAYERS_PATCH`; `cct models`
-            lists the published ones.
+            lists the published ones. Or the import path of a model of yours, with class_path and init_args where it
+            takes arguments.
         pretrained: Weights to start from: true for the published ones of that name, the path of a checkpoint of
             `cct fit`, of a published `.pth` or of a `.safetensors` file, or a tag such as `cifar10_300epochs`.
         img_size: (H, W) of the images in pixels. The data decides it on the command line.
@@ -52,7 +54,12 @@ class Classifier(pl.LightningModule):
         classes: Names of the classes, kept in checkpoints for predictions. From the data on the command line.
         mean: Mean of each channel (0 to 1) that the images were normalized with; kept in checkpoints.
         std: Standard deviation of each channel; kept in checkpoints.
-        label_smoothing: Share of the target that is spread over all classes, in training.
+        preprocessing: How image files become the model's pixels (`InputSpec.preprocessing`: stored size, crop or
+            resize, interpolation); kept in checkpoints. From the data on the command line.
+        loss: What is trained for: `cross_entropy`, `bce` (K independent decisions), or the import path of a
+            `torch.nn.Module` that maps logits (B, K) and labels (B,) or soft targets (B, K) to a scalar; class_path and
+            init_args where it takes arguments. Validation and test report the cross-entropy.
+        label_smoothing: Share of the target that `cross_entropy` and `bce` spread over all classes, in training.
         optim: Optimizer and schedule.
         finetune: How the learning rate differs within a model that starts from trained weights.
         ema_decay: Average the weights over the steps with this decay (0.9998 remembers about 5,000 steps), and
@@ -67,7 +74,7 @@ class Classifier(pl.LightningModule):
     def __init__(
         self,
         *,
-        arch: str = "cct_7_3x1",
+        arch: PartSpec = "cct_7_3x1",
         pretrained: bool | str | None = None,
         img_size: tuple[int, int] = (32, 32),
         in_chans: int = 3,
@@ -75,6 +82,8 @@ class Classifier(pl.LightningModule):
         classes: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        preprocessing: dict[str, Any] | None = None,
+        loss: PartSpec = "cross_entropy",
         label_smoothing: float = 0.1,
         optim: Optim = Optim(),  # noqa: B008 - frozen
         finetune: FineTune = FineTune(),  # noqa: B008 - frozen
@@ -90,23 +99,28 @@ class Classifier(pl.LightningModule):
         # A checkpoint holds these as plain dicts, so that it loads with weights_only=True.
         self.optim = Optim(**optim) if isinstance(optim, dict) else optim
         self.finetune = FineTune(**finetune) if isinstance(finetune, dict) else finetune
-        self.label_smoothing, self.ema_decay, self.compile_net = label_smoothing, ema_decay, compile
+        self.loss = build_loss(loss, label_smoothing=label_smoothing)
+        self.ema_decay, self.compile_net = ema_decay, compile
         self.parts = {key: value for key, value in parts.items() if value is not None}
         self.classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
         self.net = create_model(
             arch, pretrained=pretrained, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts
         )
-        if pretrained and isinstance(self.net, CompactTransformer):
-            self.parts["position"] = self.net.arch.position  # what the weights hold, whatever the name says
+        if isinstance(self.net, CompactTransformer):
+            # Own parts in one form; the position embedding that the weights hold, whatever the name says.
+            kept = {*self.parts, "position"} if pretrained else {*self.parts}
+            self.parts = {key: value for key, value in vars(self.net.arch).items() if key in kept}
         self.save_hyperparameters(
             {
-                "arch": arch,
+                "arch": plain_spec("arch", arch),
                 "img_size": list(img_size),
                 "in_chans": in_chans,
                 "num_classes": num_classes,
                 "classes": self.classes,
                 "mean": list(mean) if mean is not None else None,
                 "std": list(std) if std is not None else None,
+                "preprocessing": preprocessing,
+                "loss": plain_spec("loss", loss),
                 "label_smoothing": label_smoothing,
                 "optim": dataclasses.asdict(self.optim),
                 "finetune": dataclasses.asdict(self.finetune),
@@ -137,11 +151,9 @@ class Classifier(pl.LightningModule):
             map_location: Device of the weights.
 
         Raises:
-            InputError: No such file, or one that would fill the memory.
+            InputError: No such file; damaged; of something else; one that would run code, or fill the memory.
         """
-        if not Path(path).is_file():
-            raise InputError(f"No checkpoint at {path}: give the path of a best.ckpt or last.ckpt of a run folder.")
-        check_size(Path(path))
+        read_checkpoint(Path(path))  # Lightning's errors are no sentences
         return cls.load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -151,13 +163,13 @@ class Classifier(pl.LightningModule):
     def configure_model(self) -> None:
         """Compile in place, so that checkpoints keep their names; note shapes, before a strategy cuts weights."""
         remember_shapes(self.net)
-        if self.compile_net and self.net._compiled_call_impl is None:
+        if self.compile_net and not is_compiled(self.net):
             self.net.compile()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; labels (B,) or soft targets (B, K)."""
         logits = self(batch.image)
-        loss = nn.functional.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
+        loss: Tensor = self.loss(logits, batch.label)
         self.train_loss.update(loss.detach(), weight=len(logits))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/loss_step", loss, prog_bar=True)
@@ -201,14 +213,14 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and a schedule that advances with every optimizer step."""
-        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
-        if math.isinf(steps) or not epochs or epochs < 0:
-            raise InputError("A schedule needs the length of the run: give --trainer.max_epochs.")
+        steps, steps_per_epoch = run_length(self.trainer)
         optimizer = build_optimizer(
             self.net, self.optim, global_batch_size=self.global_batch_size, finetune=self.finetune
         )
         optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
-        schedule = build_schedule(optimizer, optim, steps_per_epoch=math.ceil(int(steps) / epochs), epochs=epochs)
+        schedule = build_schedule(
+            optimizer, optim, steps=steps, steps_per_epoch=steps_per_epoch, time_share=time_share(self.trainer)
+        )
         self._options = options_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -240,21 +252,17 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the epoch's mean loss so far, of all devices."""
-        parts = torch.stack([self.train_loss.mean_value, self.train_loss.weight])
-        total, weight = self.trainer.strategy.reduce(parts, reduce_op="sum").tolist()
+        total, weight = self.trainer.strategy.reduce(self.train_loss.sums(), reduce_op="sum").tolist()
         checkpoint["train_loss"] = {"total": total, "weight": weight}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
-        if self._trainer is None or not is_sharded(self.trainer):
+        trainer, kept = trainer_of(self), checkpoint.get("train_loss")
+        if trainer is None or not is_sharded(trainer):
             self.check_fits(checkpoint)  # pieces have been loaded already
-        kept = checkpoint.get("train_loss")
-        if not kept or not kept["weight"] or self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
-            return
-        # The first device continues with the sum of all, the others with nothing; in two terms that lose no digit.
-        total, weight = (kept["total"], kept["weight"]) if self.trainer.is_global_zero else (0.0, 0.0)
-        self.train_loss.update(total, weight=1)
-        self.train_loss.update(0.0, weight=weight - 1)
+        if kept and kept["weight"] and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            # The first process continues with the sum of all, the others with nothing.
+            self.train_loss.restore(**(kept if trainer.is_global_zero else {"total": 0.0, "weight": 0.0}))
 
     def check_continues(self, checkpoint: dict[str, Any]) -> None:
         """Say in one sentence when training cannot continue from a checkpoint, though its weights would fit.
@@ -278,11 +286,8 @@ class Classifier(pl.LightningModule):
             InputError: It does.
         """
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
-        wrong = [
-            k
-            for k in sorted({*ours, *theirs})
-            if getattr(ours.get(k), "shape", 0) != getattr(theirs.get(k), "shape", 1)
-        ]
+        shapes = [{name: getattr(value, "shape", None) for name, value in state.items()} for state in (ours, theirs)]
+        wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
         if wrong:
             raise InputError(
                 f"The checkpoint is of another model ({checkpoint['hyper_parameters']['arch']}): {len(wrong)} "

@@ -1,9 +1,8 @@
-"""Which precisions a device computes in."""
-
-import platform
+"""Which precisions a kind of device computes in."""
 
 import torch
 
+from cct_lightning.compat import cpu_computes_in_bf16
 from cct_lightning.errors import InputError
 
 _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
@@ -18,8 +17,7 @@ def has_bf16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
-        arm = platform.machine() in ("aarch64", "arm64") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return arm or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return cpu_computes_in_bf16()
     return True
 
 
@@ -45,7 +43,7 @@ def check_precision(precision: str | int, *, device_type: str) -> None:
         raise InputError(f"{where} does not compute in bfloat16: use --trainer.precision {instead} in place of {name}.")
     if name.startswith("16") and device_type == "cpu":
         raise InputError(
-            f"{where} trains in no float16: use --trainer.precision {best_precision('cpu')} in place of {name}."
+            f"{where} does not train in float16: use --trainer.precision {best_precision('cpu')} in place of {name}."
         )
     if name.startswith("64") and device_type == "mps":
         raise InputError(f"{where} has no float64: use --trainer.precision 32-true in place of {name}.")

@@ -3,6 +3,7 @@
 import copy
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,12 +162,12 @@ def test_ema_keeps_counters_whole(tmp_path: Path) -> None:
             self.net = net
 
     ema, module = EMA(decay=0.5), Module()
-    ema.setup(trainer(tmp_path), module, "fit")
-    assert ema._average_model is not None
-    for _ in range(3):
+    ema.on_fit_start(trainer(tmp_path), module)
+    for step in (1, 2, 3):
         net(torch.randn(4, 2))
-        ema._average_model.update_parameters(module)
-    assert int(ema._average_model.module.net.num_batches_tracked) == 3
+        ema.on_train_batch_end(SimpleNamespace(global_step=step), module)  # type: ignore[arg-type]
+    ema.on_train_end(trainer(tmp_path), module)
+    assert int(net.num_batches_tracked) == 3
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -1.0, 2.0])

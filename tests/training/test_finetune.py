@@ -11,7 +11,7 @@ from cct_lightning.models.arch import BASELINES
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
 from cct_lightning.training.optim.finetune import FineTune, layer_of, layers, with_layer_rates
-from cct_lightning.training.optim.optimizers import parameter_groups
+from cct_lightning.training.optim.groups import parameter_groups
 
 
 @pytest.mark.parametrize(

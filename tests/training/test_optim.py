@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.optim import Optim
-from cct_lightning.training.optim.muon import MuonAdamW, orthogonalize
-from cct_lightning.training.optim.optimizers import build_optimizer, muon_names, parameter_groups
+from cct_lightning.training.optim.groups import parameter_groups
+from cct_lightning.training.optim.muon import MuonAdamW, muon_names, orthogonalize
+from cct_lightning.training.optim.optimizers import build_optimizer
 
 
 def names(groups: list[dict[str, Any]], name: str) -> set[str]:
@@ -229,7 +230,7 @@ def test_scaling_with_the_global_batch(scaling: Any, factor: float) -> None:
         ({"betas": (0.9, 1.0)}, "betas"),
         ({"muon_momentum": 1.5}, "muon_momentum"),
         ({"muon_lr": 0.0}, "muon_lr"),
-        ({"optimizer": "sgd"}, "choose adamw, muon"),
+        ({"optimizer": {"path": "my_lab.Lion"}}, "class_path"),
         ({"schedule": "step"}, "choose cosine, linear, constant"),
         ({"base_batch_size": 0}, "base_batch_size"),
     ],

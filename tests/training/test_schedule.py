@@ -18,7 +18,7 @@ NET = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 
 def rates(optim: Optim, *, steps_per_epoch: int, epochs: int, group: int = 0) -> list[float]:
     optimizer = build_optimizer(NET, optim, global_batch_size=128)
-    schedule = build_schedule(optimizer, optim, steps_per_epoch=steps_per_epoch, epochs=epochs)
+    schedule = build_schedule(optimizer, optim, steps=steps_per_epoch * epochs, steps_per_epoch=steps_per_epoch)
     found = []
     for _ in range(steps_per_epoch * epochs):
         found.append(optimizer.param_groups[group]["lr"])
@@ -73,7 +73,7 @@ def test_resume_goes_on_where_it_stopped() -> None:
     optim = Optim(lr=1.0, warmup_epochs=1)
     whole = rates(optim, steps_per_epoch=3, epochs=4)
     optimizer = build_optimizer(NET, optim, global_batch_size=1)
-    schedule = build_schedule(optimizer, optim, steps_per_epoch=3, epochs=4)
+    schedule = build_schedule(optimizer, optim, steps=12, steps_per_epoch=3)
     for _ in range(5):
         optimizer.step()
         schedule.step()
@@ -82,7 +82,7 @@ def test_resume_goes_on_where_it_stopped() -> None:
     file.seek(0)
     state = torch.load(file, weights_only=True)
     optimizer = build_optimizer(NET, optim, global_batch_size=1)
-    schedule = build_schedule(optimizer, optim, steps_per_epoch=3, epochs=4)
+    schedule = build_schedule(optimizer, optim, steps=12, steps_per_epoch=3)
     optimizer.load_state_dict(state[0])
     schedule.load_state_dict(state[1])
     assert optimizer.param_groups[0]["lr"] == pytest.approx(whole[5])
@@ -94,11 +94,12 @@ def test_resume_goes_on_where_it_stopped() -> None:
 @pytest.mark.parametrize(
     ("options", "run", "word"),
     [
-        ({"warmup_epochs": 10}, {"epochs": 5}, "warm-up of 10"),
-        ({"warmup_epochs": 5}, {"epochs": 5}, "leave nothing"),
-        ({"warmup_epochs": 2, "cooldown_epochs": 3}, {"epochs": 5}, "cool-down of 3"),
-        ({}, {"epochs": 0}, "trains nothing"),
-        ({}, {"epochs": 20, "steps_per_epoch": 0}, "whole optimizer step"),
+        ({"warmup_epochs": 10}, {"steps": 15}, "warm-up of 10"),
+        ({"warmup_epochs": 5}, {"steps": 15}, "leave nothing"),
+        ({"warmup_epochs": 2, "cooldown_epochs": 3}, {"steps": 15}, "cool-down of 3"),
+        ({"warmup_epochs": 2}, {"steps": 5}, r"leave nothing of a run of 1\.66667 epochs"),
+        ({}, {"steps": 0}, "trains nothing"),
+        ({}, {"steps": 60, "steps_per_epoch": 0}, "whole optimizer step"),
     ],
 )
 def test_bad_runs(options: dict[str, Any], run: dict[str, Any], word: str) -> None:

@@ -10,8 +10,9 @@ from torch import distributed
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.training.optim.optimizers import parameter_groups
-from cct_lightning.training.sharding import check_sharding, is_sharded, remember_shapes
+from cct_lightning.training.checks import check_sharding
+from cct_lightning.training.optim.groups import parameter_groups
+from cct_lightning.training.sharding import is_sharded, remember_shapes
 
 
 class Sharded(FSDPStrategy):

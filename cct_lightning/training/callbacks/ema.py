@@ -1,25 +1,30 @@
 """Exponential moving average of the weights: what is evaluated, saved for use and tested, beside what is trained.
 
-Source: Lightning's `WeightAveraging`, with what it lacks: a decay that warms up (Abadi et al., TensorFlow's
-`ExponentialMovingAverage(num_updates)`; timm's ModelEmaV3), no synchronization with the device each step, the
-averaged weights in a test that follows fit, and whole state when an exception interrupts validation.
+The decay warms up as in TensorFlow's `ExponentialMovingAverage(num_updates)` and timm's ModelEmaV3; the keys in
+checkpoints are those of Lightning's `WeightAveraging`.
 """
 
-import warnings
+import copy
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from cct_lightning.compat import foreach
 from cct_lightning.errors import InputError
 
 
-class EMA(WeightAveraging):
+class EMA(pl.Callback):
     """Average the weights after every optimizer step; validate, save and test with the average.
 
-    A checkpoint holds the average as `state_dict` and what training continues from as `current_model_state`.
+    A checkpoint holds the average as `state_dict` and what training continues from as `current_model_state`; the one
+    at the end of training, too, so that a longer run continues from it. The module holds the average from the start of
+    a validation until its `on_validation_end`, so that pictures that other callbacks draw show what was measured.
+
+    Lightning's `WeightAveraging` saves the average twice at the end of training, keeps it on the CPU beside a GPU,
+    loses the trained weights when a validation is interrupted, and has no warm-up.
 
     Args:
         decay: Share of the old average that stays at each step; 0.9998 remembers about 5,000 steps. It starts small,
@@ -33,51 +38,109 @@ class EMA(WeightAveraging):
         if not 0 < decay < 1:
             raise InputError(f"ema_decay is {decay}: it must lie between 0 and 1, such as 0.9998, or be null for none.")
         self.decay = decay
-        self._swapped = False
-        super().__init__(multi_avg_fn=self._average)
+        self._forget()
 
-    @torch.no_grad()
-    def _average(self, averaged: tuple[Tensor, ...], current: tuple[Tensor, ...], _: Tensor | int) -> None:
-        assert self._average_model is not None
-        steps = int(self._average_model.n_averaged)
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + steps) / (10 + steps)))
-        else:
-            torch._foreach_copy_(averaged, current)  # counters, such as BatchNorm's
+    def _forget(self) -> None:
+        self.weights: list[Tensor] = []  # the average; the trained weights while they are swapped
+        self.live: list[Tensor] = []  # parameters and buffers of the module, in the same order
+        self.updates = self._last_step = 0  # steps in the average, and the optimizer step of the last of them
+        self._swapped = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Copy the model when fit begins."""
-        with warnings.catch_warnings():
-            # It warns of sharded models, because the Classifier compiles in the hook where they would be built.
-            warnings.filterwarnings("ignore", message=".*overrides the configure_model")
-            super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:
-            # On a GPU, reading the counter every step would wait for the device.
-            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+        """Begin anew with every fit."""
+        if stage == "fit":
+            self._forget()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy the weights, or bring a restored average to their device: in `setup` they are on the CPU yet."""
+        self.live = _tensors_of(pl_module)
+        begun = self.weights or self.live
+        self.weights = [ours.detach().to(live.device, copy=True) for ours, live in zip(begun, self.live, strict=True)]
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Take the weights into the average where the optimizer took a step."""
+        if trainer.global_step <= self._last_step:
+            return
+        self._last_step = trainer.global_step
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        for dtype in {value.dtype for value in self.weights}:
+            ours, live = zip(*(pair for pair in self._pairs() if pair[0].dtype == dtype), strict=True)
+            if decay and dtype.is_floating_point:
+                foreach("lerp_")(ours, live, 1 - decay)
+            else:  # the first weights, and counters such as BatchNorm's
+                foreach("copy_")(ours, live)
+        self.updates += 1
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.weights, self.live, strict=True))
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for ours, live in self._pairs():
+            kept = ours.clone()
+            ours.copy_(live)
+            live.copy_(kept)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average in place of the trained weights."""
-        super().on_validation_epoch_start(trainer, pl_module)
-        self._swapped = self._average_model is not None
+        if self.weights and not self._swapped:
+            self._swap()
+            self._swapped = True
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the trained weights back."""
-        super().on_validation_epoch_end(trainer, pl_module)
-        self._swapped = False
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the trained weights back; after other callbacks, since a module's own come last."""
+        if self._swapped:
+            self._swap()
+            self._swapped = False
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Put the trained weights back before a checkpoint is saved of a run that was stopped in validation."""
-        if self._swapped:
-            self.on_validation_epoch_end(trainer, pl_module)
+        """Put the trained weights back where a validation was interrupted."""
+        self.on_validation_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the average in the module."""
+        self.on_validation_epoch_start(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Free the memory."""
+        if stage == "fit":
+            self._forget()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizer step of the last update."""
+        return {"latest_update_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self._last_step = state_dict["latest_update_step"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save average and trained weights, whichever of them the module holds."""
+        if not self.weights:
+            return
+        ours = copy.deepcopy(checkpoint["state_dict"])
+        self._swap()
+        other = copy.deepcopy(pl_module.state_dict())
+        self._swap()
+        average, trained = (ours, other) if self._swapped else (other, ours)
+        checkpoint |= {
+            "state_dict": average,
+            "current_model_state": trained,
+            "averaging_state": {"n_averaged": torch.tensor(self.updates)},
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore average and trained weights when fit resumes; outside of fit `state_dict` is the average already."""
-        if self._average_model is not None:
-            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        """Restore average and trained weights when fit continues; elsewhere the average, as loaded, is all."""
+        if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
+            self.weights = [value.detach().clone() for value in _tensors_of(pl_module)]
+            self.updates = int(checkpoint["averaging_state"]["n_averaged"])
+            pl_module.load_state_dict(checkpoint["current_model_state"])
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget the average once the model holds it, or a test of a checkpoint would load the trained weights."""
-        if stage == "fit":
-            self._average_model = None
+
+def _tensors_of(module: torch.nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -20,8 +20,12 @@ class FreezeBackbone(pl.Callback):
         """Freeze before the optimizer is built."""
         freeze_backbone(getattr(pl_module, self.net))
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put what is frozen into evaluation mode; Lightning calls no other hook in an epoch that is continued."""
+        set_eval_except_head(getattr(pl_module, self.net))
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what is frozen in evaluation mode."""
+        """Keep it there, whatever a callback did in between."""
         set_eval_except_head(getattr(pl_module, self.net))
 
 

@@ -2,7 +2,7 @@
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Timer
 
 from cct_lightning.training.sharding import is_sharded
 
@@ -14,10 +14,14 @@ class GradientNorm(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Compute the norm, of unscaled gradients."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        # Lightning logs the steps n - 1, 2n - 1, ..., and the last one of a run that stops early; what was logged at
+        # another step would be in its row. A Timer may decide after this hook that the step was the last.
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        may_be_last = trainer.should_stop or any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if every and ((trainer.global_step + 1) % every == 0 or may_be_last):
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             if is_sharded(trainer):
-                # A device without a piece has no gradient, and its zero lies on the CPU.
+                # A device without a piece has no gradient, and its zero is on the CPU.
                 norm = trainer.strategy.reduce(norm.square().to(pl_module.device), reduce_op="sum").sqrt()
             pl_module.log("train/grad_norm", norm)

@@ -16,9 +16,9 @@ from cct_lightning.errors import TrainingFailed
 class StopOnNonFiniteLoss(Callback):
     """Stop when the loss becomes NaN or infinite: save `nan.ckpt`, and say where it happened.
 
-    On a CPU every loss is looked at before its gradients, so `nan.ckpt` has the very weights that gave it. A GPU would
-    have to be waited for: there losses are looked at many steps at once, and before any checkpoint is written, so that
-    none is overwritten by lost weights. The message names the right step in either case.
+    On a CPU every loss is looked at before its gradients, so `nan.ckpt` has the weights that gave it. A GPU would have
+    to be waited for: there losses are looked at many steps at once, and before any checkpoint is written, so that none
+    is overwritten by lost weights. The message names the right step in either case.
 
     `nan.ckpt` keeps epoch, step, batch and the samples' indices in this callback's state.
 
@@ -35,6 +35,10 @@ class StopOnNonFiniteLoss(Callback):
         self._failure: dict[str, Any] = {}
         self._losses: list[Tensor] = []
         self._batches: list[tuple[int, int, int, Tensor]] = []  # epoch, step, batch, indices (B,)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the batch in which a fit before this one was interrupted."""
+        self._failure, self._losses, self._batches = {}, [], []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int

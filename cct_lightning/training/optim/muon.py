@@ -2,8 +2,8 @@
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); the size of the update after
 Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982. The arithmetic is that of `torch.optim.Muon`, which
-takes 2-D matrices alone, one at a time; here same-shaped matrices go through the iteration as one batch, and what is
-no matrix has its AdamW in the same object, so that a Trainer steps, clips, saves and resumes one optimizer.
+takes 2-D matrices alone, one at a time; here same-shaped matrices go through the iteration as one batch, and AdamW for
+what is no matrix is in the same object, so that a Trainer steps, clips, saves and resumes one optimizer.
 
 Letters: K matrices of one shape, R rows, C columns, R <= C.
 """
@@ -14,10 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from cct_lightning.compat import foreach
+from cct_lightning.errors import InputError
+from cct_lightning.training.optim.groups import Groups, named_parameters
+from cct_lightning.training.optim.options import Optim
 from cct_lightning.training.precision import has_bf16
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -107,9 +111,9 @@ class MuonAdamW(Optimizer):
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         grads = [p.grad for p in params if p.grad is not None]
         buffers = [self.state[p]["momentum_buffer"] for p in params]
-        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        updates = torch._foreach_lerp(grads, buffers, group["momentum"])
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        foreach("lerp_")(buffers, grads, 1 - group["momentum"])
+        updates = foreach("lerp")(grads, buffers, group["momentum"])
+        foreach("mul_")(params, 1 - group["lr"] * group["weight_decay"])
 
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p, update in zip(params, updates, strict=True):
@@ -147,3 +151,42 @@ class MuonAdamW(Optimizer):
             eps=group["eps"],
             maximize=False,
         )
+
+
+def muon_names(net: nn.Module) -> set[str]:
+    """Return the names of the parameters that Muon trains: hidden matrices and convolutions.
+
+    The head and everything that is not a matrix are AdamW's, as Muon's authors advise. Convolutions count as matrices,
+    the tokenizer's first one included, which they would leave to AdamW (CCT-2/3x2, 3 epochs of CIFAR-10, one seed, on
+    held-out images: 80.5 % with it, 79.8 % without). The head is the last linear layer of the net; a single row or
+    column (SeqPool's scores) is a vector.
+    """
+    heads = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
+    return {
+        name
+        for name, parameter, decays in named_parameters(net)
+        if decays and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1
+        if name not in {f"{head}.weight" for head in heads}
+    }
+
+
+def split_off_matrices(groups: Groups, net: nn.Module, optim: Optim) -> Groups:
+    """Return the groups with one more, `muon`, of what Muon trains.
+
+    Raises:
+        InputError: There is no such matrix.
+    """
+    names = muon_names(net)
+    matrices = [(name, p) for group in groups for name, p in group["params"] if name in names]
+    if not matrices:
+        raise InputError("Muon trains hidden matrices and this model has none: use --model.optim.optimizer adamw.")
+    for group in groups:
+        group["params"] = [(name, p) for name, p in group["params"] if name not in names]
+    muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True}
+    muon["lr"] = optim.lr if optim.muon_lr is None else optim.muon_lr
+    return [muon, *(group for group in groups if group["params"])]
+
+
+def muon_adamw(groups: Groups, optim: Optim) -> MuonAdamW:
+    """Build the optimizer from the groups of `split_off_matrices`."""
+    return MuonAdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, momentum=optim.muon_momentum)

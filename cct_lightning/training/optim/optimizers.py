@@ -1,91 +1,82 @@
-"""Optimizers: what trains with which rate and which decay.
+"""Optimizers by name, and `build_optimizer`: what trains with which rate and which decay.
 
 AdamW (Loshchilov & Hutter, arXiv 1711.05101) for everything, or Muon for the hidden matrices beside it (`muon.py`).
+Another one is one entry of `OPTIMIZERS`; a class of yours needs none, its import path is enough.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from cct_lightning.errors import InputError
+from cct_lightning.compat import unscale_outside
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.models.parts import PartSpec, build_part, split_spec
+from cct_lightning.system.importing import import_class
 from cct_lightning.training.optim.finetune import FineTune, with_layer_rates
-from cct_lightning.training.optim.muon import MuonAdamW
+from cct_lightning.training.optim.groups import Groups, parameter_groups
+from cct_lightning.training.optim.muon import muon_adamw, split_off_matrices
 from cct_lightning.training.optim.options import Optim
-from cct_lightning.training.sharding import shape_of
 
 
-def _named_parameters(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Yield name, parameter and whether it decays, of every trainable parameter once."""
-    exempt: set[str] = set()
-    for prefix, module in net.named_modules():
-        # timm's convention: a set of names or a method that returns one, here at any part of the net.
-        declared: Any = getattr(module, "no_weight_decay", ())
-        names = declared() if callable(declared) else declared
-        exempt.update(f"{prefix}.{name}" if prefix else name for name in names)
-        if isinstance(module, nn.Embedding):
-            exempt.add(f"{prefix}.weight" if prefix else "weight")
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            leaf = name.rpartition(".")[2]
-            plain = len(shape_of(parameter)) <= 1 or any(word in leaf for word in ("bias", "token", "embed"))
-            yield name, parameter, not (plain or name in exempt)
-
-
-def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Split a net's trainable parameters by weight decay, named, in the form that torch's optimizers take.
-
-    Without decay: vectors and scalars (norms, biases, LayerScale), biases of any shape, class tokens, position and
-    other embeddings, and what a part declares in timm's way: `no_weight_decay`, a set of its parameters' names (or a
-    method that returns one).
+@dataclass(frozen=True, kw_only=True)
+class OptimizerEntry:
+    """How an optimizer is built.
 
     Args:
-        net: Any module.
-        weight_decay: Weight decay of the others.
+        build: From parameter groups, whose `lr` and `weight_decay` win, and the options, `lr_scaling` applied.
+        split: Makes groups of the parameters that it treats in another way; None: there are none.
+        needs_full_weights: It cannot train weights of which each device holds a piece (FSDP).
+    """
 
-    Returns:
-        The groups `decay` and `no_decay`, those that are not empty.
+    build: Callable[[Groups, Optim], Optimizer]
+    split: Callable[[Groups, nn.Module, Optim], Groups] | None = None
+    needs_full_weights: bool = False
+
+
+def _adamw(groups: Groups, optim: Optim) -> Optimizer:
+    # The fused kernel exists on every device type that the Trainer drives here, CPU included.
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
+
+
+OPTIMIZERS: dict[str, OptimizerEntry] = {
+    "adamw": OptimizerEntry(build=_adamw),
+    "muon": OptimizerEntry(build=muon_adamw, split=split_off_matrices, needs_full_weights=True),
+}
+
+
+def find_optimizer(spec: PartSpec) -> OptimizerEntry:
+    """Return how an optimizer is built.
+
+    Args:
+        spec: A name in `OPTIMIZERS`; or the import path of a subclass of `torch.optim.Optimizer`, also as a dict of
+            `class_path` and `init_args`. Such a class gets `params`, the groups with their weight decay, `lr`, and
+            what `init_args` hold: the other options are those of AdamW and Muon.
 
     Raises:
-        InputError: Nothing is trainable.
+        InputError: No such optimizer, or arguments for a built-in one.
     """
-    groups: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
-    for name, parameter, decays in _named_parameters(net):
-        groups[decays].append((name, parameter))
-    if not groups[True] and not groups[False]:
-        raise InputError("Nothing to train: every parameter of the model is frozen; unfreeze at least the head.")
-    return [
-        {
-            "name": "decay" if decays else "no_decay",
-            "params": members,
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for decays, members in groups.items()
-        if members
-    ]
-
-
-def muon_names(net: nn.Module) -> set[str]:
-    """Return the names of the parameters that Muon trains: hidden matrices and convolutions.
-
-    The head and everything that is not a matrix are AdamW's, as Muon's authors advise. Convolutions count as matrices,
-    the tokenizer's first one included, which they would leave to AdamW (CCT-2/3x2, 3 epochs of CIFAR-10, one seed, on
-    held-out images: 80.5 % with it, 79.8 % without). The head is the last linear layer of the net; a single row or
-    column (SeqPool's scores) is a vector.
-    """
-    heads = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
-    return {
-        name
-        for name, parameter, decays in _named_parameters(net)
-        if decays and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1
-        if name not in {f"{head}.weight" for head in heads}
-    }
+    name, arguments = split_spec("optimizer", spec)
+    if name in OPTIMIZERS:
+        if arguments:
+            raise InputError(f"The optimizer {name!r} takes no init_args: set its options with --model.optim.")
+        return OPTIMIZERS[name]
+    if "." not in name:
+        raise InputError(
+            f"optim.optimizer is {name!r}: choose {', '.join(OPTIMIZERS)}, or the import path of a class of yours."
+            f"{nearest(name, OPTIMIZERS)}"
+        )
+    import_class(name, "optimizer", Optimizer)  # what cannot be imported is found before data and model are built
+    return OptimizerEntry(
+        build=lambda groups, optim: build_part("optimizer", spec, {}, Optimizer, params=groups, lr=optim.lr)
+    )
 
 
 def build_optimizer(
     net: nn.Module, optim: Optim, *, global_batch_size: int, finetune: FineTune | None = None
-) -> torch.optim.Optimizer:
+) -> Optimizer:
     """Build the one optimizer of a run.
 
     Args:
@@ -95,35 +86,17 @@ def build_optimizer(
         finetune: How the rate differs within the net; None: nowhere.
 
     Returns:
-        AdamW, or `MuonAdamW`; its groups carry `name` and `param_names`.
+        The optimizer; its groups carry `name` and `param_names`.
 
     Raises:
-        InputError: Nothing to train, no matrix for Muon, or a net whose layers have no known order.
+        InputError: No such optimizer, nothing to train, no matrix for Muon, or a net whose layers have no known order.
     """
-    optim = optim.scaled(global_batch_size)
+    entry, optim = find_optimizer(optim.optimizer), optim.scaled(global_batch_size)
     groups = parameter_groups(net, weight_decay=optim.weight_decay)
-    if optim.optimizer == "muon":
-        groups = _with_muon(groups, net, optim)
+    if entry.split is not None:
+        groups = entry.split(groups, net, optim)
     if finetune is not None:
         groups = with_layer_rates(groups, net, lr=optim.lr, finetune=finetune)
-    options: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps}
-    if optim.optimizer == "muon":
-        optimizer: torch.optim.Optimizer = MuonAdamW(groups, momentum=optim.muon_momentum, **options)
-    else:
-        # The fused kernel exists on every device type that the Trainer drives here, CPU included.
-        optimizer = torch.optim.AdamW(groups, fused=True, **options)
-    # Lightning refuses to clip under float16 where the optimizer unscales by itself, as fused AdamW offers to do.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer = entry.build(groups, optim)
+    unscale_outside(optimizer)
     return optimizer
-
-
-def _with_muon(groups: list[dict[str, Any]], net: nn.Module, optim: Optim) -> list[dict[str, Any]]:
-    names = muon_names(net)
-    matrices = [(name, p) for group in groups for name, p in group["params"] if name in names]
-    if not matrices:
-        raise InputError("Muon trains hidden matrices and this model has none: use --model.optim.optimizer adamw.")
-    for group in groups:
-        group["params"] = [(name, p) for name, p in group["params"] if name not in names]
-    muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True}
-    muon["lr"] = optim.lr if optim.muon_lr is None else optim.muon_lr
-    return [muon, *(group for group in groups if group["params"])]

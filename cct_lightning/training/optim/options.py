@@ -3,21 +3,25 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from cct_lightning.errors import InputError
+from cct_lightning.models.parts import PartSpec, split_spec
+
+Schedule = Literal["cosine", "linear", "constant"]
+Scaling = Literal["none", "linear", "sqrt"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
     """Optimizer and learning-rate schedule.
 
-    The defaults are the published 200-epoch recipe. All epochs are epochs of the run, and may be fractions; the rate
-    moves every optimizer step.
+    The defaults are the published 200-epoch recipe. Epochs may be fractions; the rate moves with every optimizer step.
 
     Args:
-        optimizer: `adamw`, or `muon`: Muon for the hidden matrices and AdamW for all else (biases, norms, tokens,
-            position embedding, head).
+        optimizer: `adamw`; `muon`: Muon for the hidden matrices and AdamW for all else (biases, norms, tokens, position
+            embedding, head); or the import path of a subclass of `torch.optim.Optimizer`, class_path and init_args
+            where it takes more than `params` and `lr`.
         lr: Peak learning rate, for a global batch of `base_batch_size` where `lr_scaling` is on.
         weight_decay: Decoupled weight decay of matrices and convolutions; norms, biases, class token and position
             embedding have none.
@@ -29,7 +33,7 @@ class Optim:
         schedule: Decay from `lr` to `min_lr` between warm-up and cool-down: `cosine`, `linear`, or `constant` (none).
         warmup_epochs: Epochs of linear rise from `warmup_lr` to `lr`.
         warmup_lr: Rate of the first step; scaled as `lr` is.
-        cooldown_epochs: Last epochs of the run, at `min_lr`; they count as epochs of the run.
+        cooldown_epochs: Last epochs of the run, at `min_lr`.
         min_lr: Rate at the end of the decay; scaled as `lr` is.
         lr_scaling: With the global batch size over `base_batch_size`: `none`, `linear`, or `sqrt` (usual for Adam).
         base_batch_size: The global batch size that `lr` is meant for; used by `lr_scaling` alone.
@@ -38,28 +42,24 @@ class Optim:
         InputError: A value out of its range.
     """
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: PartSpec = "adamw"
     lr: float = 5e-4
     weight_decay: float = 3e-2
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     muon_lr: float | None = None
     muon_momentum: float = 0.95
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup_epochs: float = 10.0
     warmup_lr: float = 1e-6
     cooldown_epochs: float = 0.0
     min_lr: float = 0.0
-    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    lr_scaling: Scaling = "none"
     base_batch_size: int = 128
 
     def __post_init__(self) -> None:
-        choices = {
-            "optimizer": ("adamw", "muon"),
-            "schedule": ("cosine", "linear", "constant"),
-            "lr_scaling": ("none", "linear", "sqrt"),
-        }
-        for name, allowed in choices.items():
+        split_spec("optimizer", self.optimizer)
+        for name, allowed in (("schedule", get_args(Schedule)), ("lr_scaling", get_args(Scaling))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"optim.{name} is {getattr(self, name)!r}: choose {', '.join(allowed)}.")
         for name in ("lr", "eps", "muon_lr", "base_batch_size"):

@@ -4,17 +4,22 @@ Cosine: Loshchilov & Hutter, arXiv 1608.03983; linear warm-up: Goyal et al., arX
 smallest rate is timm's.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from cct_lightning.compat import set_rates
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim.options import Optim
 
 
-def check_epochs(optim: Optim, *, epochs: int) -> None:
+def check_epochs(optim: Optim, *, epochs: float) -> None:
     """Check that warm-up and cool-down leave something of the run.
 
     Args:
@@ -22,49 +27,97 @@ def check_epochs(optim: Optim, *, epochs: int) -> None:
         epochs: Epochs of the whole run, warm-up and cool-down included.
 
     Raises:
-        InputError: They do not, or the run has no epoch.
+        InputError: They do not, or the run has no step.
     """
-    if epochs < 1:
-        raise InputError(f"A run of {epochs} epochs trains nothing: --trainer.max_epochs must be at least 1.")
+    if epochs <= 0:
+        raise InputError(f"A run of {epochs:g} epochs trains nothing: --trainer.max_epochs must be at least 1.")
     if optim.warmup_epochs + optim.cooldown_epochs >= epochs:
         raise InputError(
             f"A warm-up of {optim.warmup_epochs:g} and a cool-down of {optim.cooldown_epochs:g} epochs leave nothing "
-            f"of a run of {epochs} epochs: shorten them (--model.optim.warmup_epochs, cooldown_epochs) or train longer "
-            "(--trainer.max_epochs)."
+            f"of a run of {epochs:g} epochs: shorten them (--model.optim.warmup_epochs, cooldown_epochs) or train "
+            "longer (--trainer.max_epochs, max_steps)."
         )
 
 
-def build_schedule(optimizer: Optimizer, optim: Optim, *, steps_per_epoch: int, epochs: int) -> LambdaLR:
+def run_length(trainer: pl.Trainer) -> tuple[float, int]:
+    """Return the optimizer steps of a whole run, infinite where only time limits it, and those of an epoch.
+
+    Raises:
+        InputError: Nothing limits the run.
+    """
+    trainer.fit_loop.setup_data()  # or the number of batches is not known yet
+    batches, steps = trainer.num_training_batches, trainer.estimated_stepping_batches
+    if trainer.max_epochs == 0 or (math.isinf(steps) and time_share(trainer) is None):
+        raise InputError("A schedule needs the length of the run: give --trainer.max_epochs, max_steps or max_time.")
+    # Lightning says infinite where no batch is to be trained, too.
+    return steps, math.ceil(batches / trainer.accumulate_grad_batches) if math.isfinite(batches) else 0
+
+
+def time_share(trainer: pl.Trainer) -> Callable[[], float] | None:
+    """Return what tells the share of a run's time that is over, from 0 to 1; None where time does not limit it.
+
+    The time of a run that was stopped and continued counts from its beginning. It is that of the first process, or
+    processes would train with different rates.
+    """
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(timer, Timer) and timer.time_remaining() is not None:
+
+            def share(timer: Timer = timer) -> float:
+                elapsed, left = timer.time_elapsed(), timer.time_remaining()
+                assert left is not None
+                return float(trainer.strategy.broadcast(elapsed / (elapsed + left)))
+
+            return share
+    return None
+
+
+def build_schedule(
+    optimizer: Optimizer,
+    optim: Optim,
+    *,
+    steps: float,
+    steps_per_epoch: int,
+    time_share: Callable[[], float] | None = None,
+) -> LambdaLR:
     """Build the schedule of a run, to be stepped after every optimizer step.
 
-    Every parameter group follows the same curve, scaled by its own rate.
+    Every parameter group follows the same curve, scaled by its own rate. Where time limits the run, the curve is as
+    long as the run will be at its pace so far, or `steps` where that is shorter: it follows the larger of the shares
+    of steps and time, and is at `min_lr` when the time is up. The rates then depend on the clock: no two such runs
+    have the same weights, nor does one that was stopped and continued have those of one that was not. The warm-up
+    takes its epochs also where the time ends before them.
 
     Args:
         optimizer: What `build_optimizer` returned for `optim`.
         optim: The options.
+        steps: Optimizer steps of the whole run, warm-up and cool-down included; infinite where only time limits it.
         steps_per_epoch: Optimizer steps an epoch, accumulation counted out.
-        epochs: Epochs of the whole run, warm-up and cool-down included.
+        time_share: Returns the share of the run's time that is over; None: time does not limit the run.
 
     Raises:
         InputError: No step to take, or a warm-up and cool-down as long as the run.
     """
-    check_epochs(optim, epochs=epochs)
     if steps_per_epoch < 1:
         raise InputError(
             "An epoch without one whole optimizer step trains nothing: use a smaller batch (--data.batch_size) or less "
             "accumulation (--trainer.accumulate_grad_batches)."
         )
-    total = steps_per_epoch * epochs
-    warmup = round(steps_per_epoch * optim.warmup_epochs)
-    cooldown = total - round(steps_per_epoch * optim.cooldown_epochs)  # its first step
+    check_epochs(optim, epochs=steps / steps_per_epoch)
+    warmup, cooldown = (round(steps_per_epoch * epochs) for epochs in (optim.warmup_epochs, optim.cooldown_epochs))
     start, end = optim.warmup_lr / optim.lr, optim.min_lr / optim.lr
+
+    @functools.lru_cache(maxsize=1)  # of all groups, or the clock would give each another rate
+    def length(step: int) -> float:
+        share = time_share() if time_share is not None else 0.0
+        return min(steps, step / share) if share > 0 else steps
 
     def factor(step: int) -> float:
         if step < warmup:
             return start + (1 - start) * step / warmup
-        if step >= cooldown and optim.cooldown_epochs > 0:
+        last = length(step) - cooldown
+        if step >= last and cooldown > 0:
             return end
-        done = min(1.0, (step - warmup) / max(1, cooldown - warmup))  # of the decay, from 0 to 1
+        done = min(1.0, (step - warmup) / max(1, last - warmup))  # of the decay, from 0 to 1
         share = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[optim.schedule]
         return end + (1 - end) * share
 
@@ -96,11 +149,9 @@ def apply_options(optimizer: Optimizer, schedule: LambdaLR, options: list[dict[s
                 changed.setdefault(key, f"{key.removeprefix('initial_')} {ours.get(key)} (was {group.get(key)})")
         group |= ours
     schedule.base_lrs = [group["initial_lr"] for group in groups]
-    # The restored rate lies on the curve of another run where its length or warm-up has changed, too.
+    # The restored rate is on the curve of another run where its length or warm-up has changed, too.
     rates = [
         base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
     ]
-    for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate
-    schedule._last_lr = rates
+    set_rates(schedule, rates)
     return ", ".join(changed.values())
