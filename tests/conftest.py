@@ -13,7 +13,7 @@ import pytest
 from small_grid import environment, write_grid
 
 from cct_lightning.ablation.grid import expand, read_grid
-from cct_lightning.ablation.lock import take_lock
+from cct_lightning.runs.lock import take_lock
 
 # No test reaches for the network, an account or a user's cache, whatever the machine it runs on.
 os.environ["WANDB_MODE"] = "offline"

@@ -24,7 +24,7 @@ from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.analysis.style import Array, numbers
 from cct_lightning.commands.output import output_file
 from cct_lightning.commands.predict import Predictor
-from cct_lightning.data.storage.image_files import find_images, read_batches
+from cct_lightning.data.storage.image_files import find_images
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 
@@ -139,9 +139,7 @@ def explain(
         errors = 0
         with part.open("w", encoding="utf-8") as page:
             page.write(_HEAD.format(title=_text(f"{Path(ckpt).name} explained"), about=_about(predictor, len(files))))
-            for batch in read_batches(
-                files, in_chans=predictor.in_chans, size=predictor.img_size, batch_size=batch_size
-            ):
+            for batch in predictor.read(files, batch_size=batch_size):
                 entries = _entries(predictor, batch.images)
                 for path in batch.files:
                     problem = batch.problems.get(path)
@@ -154,10 +152,10 @@ def explain(
 def _about(predictor: Predictor, count: int) -> str:
     model = predictor.model
     what = f"{model.arch.name}, " if isinstance(model, CompactTransformer) else f"{type(model).__name__}, "
-    height, width = predictor.img_size
+    height, width = predictor.spec.img_size
     return _text(
-        f"{what}{len(predictor.classes)} classes, {count} files, shown as the model reads them: {height} by {width} "
-        "pixels. Maps run from dark (nothing) to yellow (their largest value, written below). They show what the model "
+        f"{what}{len(predictor.spec.classes)} classes, {count} files, shown as the model reads them: {height} by "
+        f"{width} pixels. Maps run from dark (nothing) to yellow (their largest value, written below). They show what the model "
         "weighs, which is not the same as why it decides."
     )
 
@@ -167,7 +165,7 @@ def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
     if not isinstance(model, CompactTransformer):
         maps = numbers(smooth_grad(model, batch))
         return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
-    pool = _POOLS.get(model.arch.pool, "Pooling weights")
+    pool = _POOLS.get(str(model.arch.pool), "Pooling weights")
     return [
         _Panel(pool, over_uniform(pool_weights(model, batch)), "x uniform weight"),
         _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "x uniform weight"),
@@ -175,11 +173,11 @@ def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
 
 
 def _entries(predictor: Predictor, images: Tensor) -> Iterator[str]:
-    """Yield the inside of the entry of each image (B, C, H, W) uint8."""
+    """Yield the inside of the entry of each image, stored (B, C, H, W) uint8."""
     if not len(images):
         return
-    panels, shown = _panels(predictor, images), pixels(images)
-    height, width = predictor.img_size
+    panels, shown = _panels(predictor, images), pixels(predictor.input.shown(images))
+    height, width = predictor.spec.img_size
     scale = -(-_SIDE // max(height, width))
     for i, best in enumerate(predictor.best(images)):
         figures = [_figure(shown[i], "Image", "what the model reads")]

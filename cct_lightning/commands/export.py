@@ -1,8 +1,10 @@
 """`cct export`: a checkpoint as one file that runs without this package, as ONNX or as a torch.export program.
 
 Both take normalized images (B, C, H, W) float32 of any batch size and give logits (B, K). What a user of the file needs
-beyond that (classes, mean, std, image size) is stored in it, as JSON: in ONNX under the metadata of the model, in the
-`.pt2` file as the extra file `metadata.json`.
+beyond that is stored in it, as JSON: in ONNX under the metadata of the model, in the `.pt2` file as the extra file
+`metadata.json`: the model's name and the fields of its `InputSpec`. Those are `img_size`, `in_chans`, `classes`, `mean`,
+`std` and, under `preprocessing`, the size that files are decoded at (shorter side resized, center cropped), whether their
+center is cropped to `img_size` or all of it resized, both interpolations, and the pixel value that is 1 for mean and std.
 
 Letters: B batch, C channels, (H, W) image, K classes.
 """
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cct_lightning.commands.output import output_file
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import load_model
@@ -75,24 +78,25 @@ def export(
 
 
 def metadata(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Return what a user of a model must know: arch, img_size, in_chans, classes, mean, std; plain types alone.
+    """Return what a user of a model must know, as plain values: its name and the fields of its `InputSpec`."""
+    name = model.arch.name if isinstance(model, CompactTransformer) else stored.hparams.get("arch")
+    return {"arch": name, **input_spec(model, stored, img_size).as_dict()}
+
+
+def input_spec(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int] | None = None) -> InputSpec:
+    """Return what the images of a model are; mean and std are None where its checkpoint does not say them.
 
     Args:
         model: The model.
         stored: The checkpoint it came from.
         img_size: (H, W) in pixels where it is not that of the checkpoint.
     """
-    built = model.arch if isinstance(model, CompactTransformer) else None
-    size = img_size or (built.img_size if built else stored.hparams.get("img_size")) or (32, 32)
+    built = model.arch.img_size if isinstance(model, CompactTransformer) else (32, 32)
+    trained = stored.hparams.get("img_size") or img_size or built
     classes = stored.hparams.get("classes") or [str(k) for k in range(stored_classes(stored) or 0)]
-    return {
-        "arch": built.name if built else stored.hparams.get("arch"),
-        "img_size": list(size),
-        "in_chans": stored_channels(stored) or 3,
-        "classes": list(classes),
-        "mean": stored.hparams.get("mean"),
-        "std": stored.hparams.get("std"),
-    }
+    known = {"in_chans": stored_channels(stored) or 3, "img_size": trained, "classes": classes}
+    spec = InputSpec.from_hparams({**stored.hparams, **known})
+    return spec if img_size is None else spec.at_size(img_size)
 
 
 def _require_onnx() -> None:

@@ -1,15 +1,15 @@
 """`cct predict`: the classes of images in files or folders, as a CSV file.
 
-Images are read as the training data are (`cct_lightning.data.storage.decode`), by threads that work ahead while the
-model
-computes. A broken image becomes a row with an error, not the end of the run.
+Images become the pixels that `cct test` shows the model (`cct_lightning.data.input_spec`); threads read them ahead
+while the model computes. A broken image becomes a row with an error, not the end of the run.
 
 Letters: B batch, C channels, (H, W) image, K classes.
 """
 
 import csv
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
-from cct_lightning.commands.export import metadata
+from cct_lightning.commands.export import input_spec
 from cct_lightning.commands.output import output_file
-from cct_lightning.data.storage.image_files import find_images, read_batches
+from cct_lightning.data.augment.input_transform import InputTransform
+from cct_lightning.data.storage.image_files import Read, find_images, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import load_model
 
@@ -96,13 +97,7 @@ def predict(
             task = bar.add_task("predict", total=len(files))
             rows = csv.writer(file)
             rows.writerow(COLUMNS)
-            for batch in read_batches(
-                files,
-                in_chans=predictor.in_chans,
-                size=predictor.img_size,
-                batch_size=batch_size,
-                threads=threads,
-            ):
+            for batch in predictor.read(files, batch_size=batch_size, threads=threads):
                 found = iter(predictor.rows(batch.images))
                 for path in batch.files:
                     problem = batch.problems.get(path)
@@ -139,55 +134,68 @@ class Predictor:
     ) -> None:
         self.device = _device(device)
         model, stored = load_model(ckpt, arch=arch)
-        about = metadata(model, stored)
+        spec = input_spec(model, stored)
+        if classes and len(classes) != len(spec.classes):
+            raise InputError(
+                f"{len(classes)} names of classes were given, the model of {ckpt} has {len(spec.classes)}."
+            )
+        if spec.in_chans not in (1, 3):
+            raise InputError(
+                f"The model of {ckpt} takes {spec.in_chans} channels: only grey and RGB files can be read."
+            )
+        self.spec = dataclasses.replace(
+            spec,
+            classes=tuple(classes or spec.classes),
+            mean=_per_channel("mean", mean or spec.mean, spec.in_chans, ckpt),
+            std=_per_channel("std", std or spec.std, spec.in_chans, ckpt),
+        )
         self.model: nn.Module = model.to(self.device)
-        self.in_chans = int(about["in_chans"])
-        self.img_size: tuple[int, int] = (about["img_size"][0], about["img_size"][1])
-        self.classes = list(classes or about["classes"])
-        if len(self.classes) != len(about["classes"]):
-            raise InputError(
-                f"{len(self.classes)} names of classes were given, the model of {ckpt} has {len(about['classes'])}."
-            )
-        if self.in_chans not in (1, 3):
-            raise InputError(
-                f"The model of {ckpt} takes {self.in_chans} channels: only grey and RGB files can be read."
-            )
-        self.mean, self.std = (
-            self._channels(name, value or about[name], ckpt) for name, value in (("mean", mean), ("std", std))
+        self.input = InputTransform(self.spec).to(self.device)
+
+    def read(self, files: Sequence[Path], *, batch_size: int, threads: int | None = None) -> Iterator[Read]:
+        """Read files as stored pixels; see `read_batches`."""
+        return read_batches(
+            files,
+            in_chans=self.spec.in_chans,
+            size=self.spec.stored_size,
+            interpolation=self.spec.decode_interpolation,
+            batch_size=batch_size,
+            threads=threads,
         )
 
-    def _channels(self, name: str, values: Sequence[float] | None, ckpt: Path) -> Tensor:
-        if values is None:
-            raise InputError(
-                f"The checkpoint {ckpt} does not tell the {name} that its images were normalized with: give --mean and "
-                "--std, one number (0 to 1) for each channel, such as --mean '[0.4914,0.4822,0.4465]'."
-            )
-        if len(values) != self.in_chans:
-            raise InputError(f"{name} has {len(values)} numbers, the model of {ckpt} takes {self.in_chans} channels.")
-        return torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1)
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """Return pixels (B, C, H, W) uint8 as the model reads them, on its device."""
-        return (images.to(self.device, non_blocking=True).float() / 255 - self.mean) / self.std
+    def normalized(self, stored: Tensor) -> Tensor:
+        """Return stored pixels (B, C, H, W) uint8 as the model takes them, (B, C, *img_size) on its device."""
+        return self.input(stored.to(self.device, non_blocking=True))
 
     @torch.inference_mode()
     def best(self, images: Tensor) -> list[list[tuple[str, float]]]:
-        """Return the five most probable classes, with their probabilities, of each image (B, C, H, W) uint8."""
+        """Return the five most probable classes, with their probabilities, of each image, stored (B, C, H, W) uint8."""
         if not len(images):
             return []
-        logits = self.model(self.normalized(images)).float()
-        values, indices = logits.softmax(-1).topk(min(5, len(self.classes)))
+        logits, names = self.model(self.normalized(images)).float(), self.spec.classes
+        values, indices = logits.softmax(-1).topk(min(5, len(names)))
         return [
-            [(self.classes[k], p) for k, p in zip(classes, probabilities, strict=True)]
+            [(names[k], p) for k, p in zip(classes, probabilities, strict=True)]
             for classes, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
     def rows(self, images: Tensor) -> list[tuple[str, str, str]]:
-        """Return class, probability and the five most probable classes of each image (B, C, H, W) uint8."""
+        """Return class, probability and the five most probable classes of each image, stored (B, C, H, W) uint8."""
         return [
             (best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best))
             for best in self.best(images)
         ]
+
+
+def _per_channel(name: str, values: Sequence[float] | None, in_chans: int, ckpt: Path) -> tuple[float, ...]:
+    if values is None:
+        raise InputError(
+            f"The checkpoint {ckpt} does not hold the {name} that its images were normalized with: give --mean and "
+            "--std, one number (0 to 1) for each channel, such as --mean '[0.4914,0.4822,0.4465]'."
+        )
+    if len(values) != in_chans:
+        raise InputError(f"{name} has {len(values)} numbers, the model of {ckpt} takes {in_chans} channels.")
+    return tuple(values)
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -21,6 +21,7 @@ from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
 from cct_lightning.data.batch import Batch, ImageDataset, whole
 from cct_lightning.data.datasets.sources import source_named
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.sampler import EpochSampler, Loader, accumulation, batches_done, sampler_kwargs
 from cct_lightning.data.split import Subsets, split_up
 from cct_lightning.data.storage.store import Request, StoredImages, held_size, open_stored
@@ -140,16 +141,7 @@ class ImageDataModule(pl.LightningDataModule):
     @cached_property
     def transform(self) -> BatchTransform:
         """What happens to a batch on its device: augmentation, normalization, mixing."""
-        return BatchTransform(
-            policy=self.policy,
-            mixing=self.mixing,
-            size=self.img_size,
-            margin=self.source.made_of_images and self.stored.size != self.img_size,
-            mean=self.mean,
-            std=self.std,
-            num_classes=self.num_classes,
-            seed=self.seed,
-        )
+        return BatchTransform(self.input_spec, policy=self.policy, mixing=self.mixing, seed=self.seed)
 
     @property
     def classes(self) -> list[str]:
@@ -180,6 +172,25 @@ class ImageDataModule(pl.LightningDataModule):
     def std(self) -> tuple[float, ...]:
         """Standard deviation per channel, 0 to 1."""
         return tuple(self.std_asked or self.source.std or self.stored.std)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Everything that happens to pixels before the model, training's augmentation apart."""
+        of_files = self.source.made_of_images
+        return InputSpec(
+            in_chans=self.in_chans,
+            img_size=self.img_size,
+            stored_size=(self.request.size if of_files else self.source.size) or self.stored.size,
+            fit="crop" if of_files else "resize",
+            mean=self.mean,
+            std=self.std,
+            classes=tuple(self.classes),
+        )
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How image files become the model's pixels, as plain values for `model.preprocessing`."""
+        return self.input_spec.preprocessing
 
     @property
     def has_val(self) -> bool:

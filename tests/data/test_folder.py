@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_image
 from torchvision.datasets import ImageFolder
 
 from cct_lightning.data import ImageDataModule
-from cct_lightning.data.storage.decode import decode, look
+from cct_lightning.data.storage.decode import decode
+from cct_lightning.data.storage.image_files import look
 from cct_lightning.errors import InputError
 
 MakeTree = Callable[..., Path]

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.transform import BatchTransform
 from cct_lightning.data.batch import Batch
+from cct_lightning.data.input_spec import InputSpec
 
 
 class NoCopies(TorchFunctionMode):
@@ -28,16 +29,8 @@ class NoCopies(TorchFunctionMode):
 
 
 def transform(name: str) -> BatchTransform:
-    return BatchTransform(
-        policy=EVERYTHING[name],
-        mixing=MixingPolicy(),
-        size=(32, 32),
-        margin=False,
-        mean=MEAN,
-        std=STD,
-        num_classes=10,
-        seed=0,
-    )
+    spec = InputSpec(in_chans=3, img_size=(32, 32), stored_size=(32, 32), mean=MEAN, std=STD, classes=("a",) * 10)
+    return BatchTransform(spec, policy=EVERYTHING[name], mixing=MixingPolicy())
 
 
 def batch(device: str) -> Batch:

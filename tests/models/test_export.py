@@ -85,7 +85,13 @@ def test_metadata_of_our_checkpoints(tmp_path: Path) -> None:
     extra = {"metadata.json": ""}
     torch.export.load(export(tmp_path / "x.ckpt", tmp_path / "new" / "y.pt2", format="torch"), extra_files=extra)
     about = json.loads(extra["metadata.json"])
+    preprocessing = about.pop("preprocessing")
     assert about == {key: value for key, value in hparams.items() if key != "num_classes"}
+    # Version 0.1 said nothing of it: files are decoded at the model's size.
+    assert preprocessing == {
+        "stored_size": [8, 8], "fit": "crop", "interpolation": "bilinear", "decode_interpolation": "bicubic",
+        "max_value": 255,
+    }  # fmt: skip
 
 
 def load_model_state(name: str, img_size: tuple[int, int], in_chans: int, num_classes: int) -> dict[str, Tensor]:

@@ -9,10 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from cct_lightning import compat
 from cct_lightning.data.augment import counter_rng, crop, erasing, geometric, operations, resample
 from cct_lightning.data.augment.auto import DRAWS, AutoAugmenter
-from cct_lightning.data.augment.pixels import to_uint8
+from cct_lightning.data.augment.input_transform import InputTransform
 from cct_lightning.data.augment.policies import POLICIES, AugmentPolicy, find_policy
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.errors import InputError
 
 __all__ = ["POLICIES", "Augment", "AugmentPolicy"]
@@ -21,6 +23,7 @@ __all__ = ["POLICIES", "Augment", "AugmentPolicy"]
 _CROP, _AFFINE, _AUTO, _ERASE = range(4)
 
 
+@compat.rebuilds_constants
 class Augment(nn.Module):
     """Turn a batch of uint8 images into normalized floats, augmented by a policy.
 
@@ -45,8 +48,6 @@ class Augment(nn.Module):
         torch.Size([2, 1, 32, 32])
     """
 
-    scale: Tensor
-    offset: Tensor
     fill: Tensor
     output: Tensor
 
@@ -63,40 +64,30 @@ class Augment(nn.Module):
         super().__init__()
         self.policy = find_policy(policy)
         self.name = policy if isinstance(policy, str) else "custom"
-        if len(size) != 2 or min(size) < 1:
-            raise InputError(f"size is a height and a width of at least 1 pixel; got {tuple(size)}.")
-        if len(mean) != len(std) or not mean:
-            raise InputError(f"mean and std have one number per channel; got {len(mean)} and {len(std)}.")
-        if min(std) <= 0:
-            raise InputError(f"std is positive in every channel, on the scale of 0 to 1; got {list(std)}.")
-        self.size, self.mean, self.std, self.seed = (int(size[0]), int(size[1])), tuple(mean), tuple(std), seed
+        size = (int(size[0]), int(size[1]))
+        spec = InputSpec(
+            in_chans=len(mean), img_size=size, stored_size=size, fit="resize", mean=tuple(mean), std=tuple(std)
+        )
+        self.size, self.seed, self.input = size, seed, InputTransform(spec)
         # Not part of a checkpoint. `output` is empty: it remembers the output's dtype through `.to()`.
         self.register_buffer("output", torch.empty(0, dtype=dtype), persistent=False)
-        self._set_constants()
+        self.set_constants()
 
-    def _set_constants(self) -> None:
-        device = self.output.device
-        mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (self.mean, self.std))
-        fill = mean.mul(255).round() if self.policy.fill == "mean" else torch.full_like(mean, self.policy.fill)
-        constants = {
-            "scale": (1 / (255 * std))[:, None, None],  # (C, 1, 1)
-            "offset": (-mean / std)[:, None, None],
-            "fill": fill.clamp(0, 255).to(torch.uint8),  # (C,)
-        }
-        for name, value in constants.items():
-            self.register_buffer(name, value, persistent=False)
+    def set_constants(self) -> None:
+        """Compute fill color and tables where the module is; called after every move or conversion, too."""
+        device, channels = self.output.device, self.input.spec.in_chans
+        if self.policy.fill == "mean":
+            fill = torch.tensor(self.input.mean, dtype=torch.float32, device=device).mul(255).round()
+        else:
+            fill = torch.full((channels,), float(self.policy.fill), device=device)
+        self.register_buffer("fill", fill.clamp(0, 255).to(torch.uint8), persistent=False)  # (C,)
         if self.policy.auto != "none":
             self.auto = AutoAugmenter(self.policy, size=self.size, device=device)
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        super()._apply(fn, recurse)
-        self._set_constants()  # in float32 whatever the module was converted to
-        return self
-
     def extra_repr(self) -> str:
         """What `print(augment)` shows."""
-        h, w = self.size
-        return f"{self.name}: {self.policy}; {len(self.mean)}x{h}x{w}, seed={self.seed}, dtype={self.output.dtype}"
+        shape = "x".join(map(str, (self.input.spec.in_chans, *self.size)))
+        return f"{self.name}: {self.policy}; {shape}, seed={self.seed}, dtype={self.output.dtype}"
 
     @torch.no_grad()
     def forward(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
@@ -113,13 +104,13 @@ class Augment(nn.Module):
         Raises:
             InputError: Images or indices of the wrong type or shape.
         """
-        self._check(images)
+        self.input.check(images)
         if index.shape != images.shape[:1] or index.dtype != torch.int64:
             raise InputError(
                 f"index has one int64 per image, {images.shape[0]} here; got {tuple(index.shape)} {index.dtype}."
             )
         with torch.autocast(images.device.type, enabled=False):
-            normalized = self._finish(self._pixels(images, index, epoch))
+            normalized = self.input.normalize(self._pixels(images, index, epoch))
             if self.policy.erasing:
                 draw = partial(self._draw, stream=_ERASE, epoch=epoch)
                 normalized = erasing.erase(normalized, self.policy, index, draw)
@@ -128,38 +119,17 @@ class Augment(nn.Module):
     @torch.no_grad()
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize without augmenting, for evaluation: uint8 (B, C, H, W) to the module's dtype (B, C, *size)."""
-        self._check(images)
-        with torch.autocast(images.device.type, enabled=False):
-            return self._finish(self._fit(images)).to(self.output.dtype)
+        return self.input(images).to(self.output.dtype)
 
     @torch.no_grad()
     def preview(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """What the model is shown, as uint8 pixels to look at, shape (B, C, *size); arguments as for a call."""
-        seen = (self(images, index, epoch).float() - self.offset) / (self.scale * 255)
-        return to_uint8(seen.mul_(255).round_())
-
-    def _check(self, images: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != len(self.mean):
-            raise InputError(
-                f"Augment takes uint8 images of shape (batch, {len(self.mean)}, height, width), as many channels as "
-                f"mean and std have; got {images.dtype} {tuple(images.shape)}."
-            )
-
-    def _fit(self, images: Tensor) -> Tensor:
-        """Resize to the output's size where needed."""
-        b, _, h, w = images.shape
-        if (h, w) == self.size:
-            return images
-        zero = torch.zeros(b, dtype=torch.int64, device=images.device)
-        no = zero.bool()
-        rows = resample.matrices(zero, zero + h, no, no, inputs=h, outputs=self.size[0])
-        columns = resample.matrices(zero, zero + w, no, no, inputs=w, outputs=self.size[1])
-        return resample.resize(images, rows, columns)
+        return self.input.to_pixels(self(images, index, epoch))
 
     def _pixels(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         policy = self.policy
         if policy.resized_crop_scale is None:
-            images = self._fit(images)
+            images = self.input.resize(images)
         if policy.auto != "none" and policy.auto_first:
             images = self._auto(images, index, epoch)
         images = self._crop_and_flip(images, index, epoch)
@@ -214,6 +184,3 @@ class Augment(nn.Module):
         matrix = geometric.affine_matrix(degrees, zoom, shift, (h, w))
         cubic = draws[:, 4] < (1.0 if policy.interpolation == "bicubic" else 0.5)
         return geometric.transform(images, matrix, cubic, self.fill, policy.interpolation)
-
-    def _finish(self, pixels: Tensor) -> Tensor:
-        return pixels.to(torch.float32).mul_(self.scale).add_(self.offset)

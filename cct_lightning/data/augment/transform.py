@@ -1,49 +1,42 @@
 """What happens to a batch on its device: crop to size, augment, normalize, mix.
 
-B batch, C channels, H and W as the images are held, K classes.
+B batch, C channels, H and W as the images are stored, K classes.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from cct_lightning.data.augment.augment import Augment
+from cct_lightning.data.augment.input_transform import InputTransform
 from cct_lightning.data.augment.mixup import Mixing, MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy
 from cct_lightning.data.batch import Batch
+from cct_lightning.data.input_spec import InputSpec
+from cct_lightning.errors import InputError
 
 
 class BatchTransform(nn.Module):
     """Turn a uint8 batch into what the model takes.
 
     Args:
+        spec: What the model's images are, with mean, std and classes.
         policy: Augmentation of training images.
         mixing: Mixing of training batches; None: none.
-        size: Height and width of the images that the model sees.
-        margin: Whether the images are held larger than `size`, so that crops have room.
-        mean: Per channel, 0 to 1.
-        std: Per channel, 0 to 1.
-        num_classes: K.
         seed: Of every random choice.
+
+    Raises:
+        InputError: The spec has no mean and std.
     """
 
     def __init__(
-        self,
-        *,
-        policy: AugmentPolicy | str,
-        mixing: MixingPolicy | None,
-        size: tuple[int, int],
-        margin: bool,
-        mean: Sequence[float],
-        std: Sequence[float],
-        num_classes: int,
-        seed: int,
+        self, spec: InputSpec, *, policy: AugmentPolicy | str, mixing: MixingPolicy | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        self.augment = Augment(policy, size=size, mean=mean, std=std, seed=seed)
-        self.mixing = None if mixing is None else Mixing(mixing, num_classes=num_classes, seed=seed)
-        self.size, self.margin = size, margin
+        if spec.mean is None or spec.std is None:
+            raise InputError("Images are normalized by the mean and std of their channels: give both.")
+        self.input = InputTransform(spec)
+        self.augment = Augment(policy, size=spec.img_size, mean=spec.mean, std=spec.std, seed=seed)
+        self.mixing = None if mixing is None else Mixing(mixing, num_classes=len(spec.classes), seed=seed)
 
     def on(self, device: torch.device) -> "BatchTransform":
         """Return itself on a device, moved only if it is on another: its tables are copied, and a GPU is waited for."""
@@ -59,7 +52,7 @@ class BatchTransform(nn.Module):
             step: Number of the batch in its epoch, from 0.
 
         Returns:
-            Normalized images (B, C, *size); labels (B,), or (B, K) where mixing is on; indices (B,).
+            Normalized images (B, C, *img_size); labels (B,), or (B, K) where mixing is on; indices (B,).
         """
         image, label = self.augment(self._room(batch.image), batch.index, epoch), batch.label
         if self.mixing is not None:
@@ -68,19 +61,14 @@ class BatchTransform(nn.Module):
 
     @torch.no_grad()
     def eval_batch(self, batch: Batch) -> Batch:
-        """Normalize the center of the images, (B, C, *size)."""
-        return Batch(self.augment.normalize(self._center(batch.image)), batch.label, batch.index)
+        """Normalize what the model is shown in evaluation, (B, C, *img_size)."""
+        return batch._replace(image=self.input(batch.image))
 
     def preview(self, image: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """Return augmented images before normalization and mixing, (B, C, *size) uint8."""
+        """Return augmented images before normalization and mixing, (B, C, *img_size) uint8."""
         return self.augment.preview(self._room(image), index, epoch)
 
     def _room(self, image: Tensor) -> Tensor:
-        """Leave the margin to the random resized crop, which knows how to use it."""
-        return image if self.augment.policy.resized_crop_scale is not None else self._center(image)
-
-    def _center(self, image: Tensor) -> Tensor:
-        if not self.margin:
-            return image
-        top, left = ((held - seen) // 2 for held, seen in zip(image.shape[-2:], self.size, strict=True))
-        return image[..., top : top + self.size[0], left : left + self.size[1]]
+        """Leave the margin to the random resized crop, which knows how to use it; `Augment` resizes where need be."""
+        keep = self.augment.policy.resized_crop_scale is not None or self.input.spec.fit == "resize"
+        return image if keep else self.input.center(image)

@@ -1,4 +1,4 @@
-"""Image files: found in folders, and read ahead in batches by threads.
+"""Many image files: found in folders, and read in parallel by threads, for a cache or for predictions.
 
 Letters: B batch, C channels, (H, W) image.
 """
@@ -6,19 +6,23 @@ Letters: B batch, C channels, (H, W) image.
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cct_lightning.data.storage.decode import EXTENSIONS, decode
+from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, read_header, read_pixels, unreadable
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
 
+A = TypeVar("A")
+B = TypeVar("B")
 _CHUNK = 32  # files per task of a thread: a small PNG takes 0.1 ms, about what handing out a task costs
+Problems = dict[Path, str]  # what is wrong with a file
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -64,58 +68,139 @@ class Read:
     Attributes:
         files: All of them.
         images: Pixels (B, C, H, W) uint8 of those that could be read, in their order.
-        problems: What is wrong with each of the others.
+        problems: One sentence about each of the others.
     """
 
     files: Sequence[Path]
     images: Tensor
-    problems: dict[Path, str]
+    problems: Problems
 
 
 def read_batches(
-    files: Sequence[Path], *, in_chans: int, size: tuple[int, int], batch_size: int, threads: int | None = None
+    files: Sequence[Path],
+    *,
+    in_chans: int,
+    size: tuple[int, int],
+    batch_size: int,
+    interpolation: str = "bicubic",
+    threads: int | None = None,
 ) -> Iterator[Read]:
-    """Read images batch by batch, two batches ahead of the one that is being used.
+    """Read images batch by batch, ahead of the batch that is being used.
 
     Args:
         files: Image files.
         in_chans: 1 for grey, 3 for RGB.
         size: (H, W) in pixels to bring every image to.
         batch_size: Files of a batch.
+        interpolation: `bilinear` or `bicubic`, see `decode`.
         threads: Threads that read; None: one for each core.
 
     Yields:
         The batches, in order.
     """
+    batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
+    chunks = [chunk for batch in batches for chunk in _chunks(batch)]
+    ahead = 2 * -(-batch_size // _CHUNK) + 4 * (threads or cores())
 
-    def read(paths: Sequence[Path]) -> tuple[list[np.ndarray], dict[Path, str]]:
-        images, problems = [], {}
-        for path in paths:
-            try:
-                images.append(decode(path, in_chans=in_chans, size=size))
-            except InputError as error:
-                problems[path] = str(error)
-        return images, problems
+    def read(paths: Sequence[Path]) -> tuple[list[np.ndarray], Problems]:
+        return _each(paths, lambda path: read_pixels(path, in_chans=in_chans, size=size, interpolation=interpolation))
 
+    results = _in_order(read, chunks, threads=threads, ahead=ahead)
+    for batch in batches:
+        parts = [next(results) for _ in _chunks(batch)]
+        images = [image for some, _ in parts for image in some]
+        problems = {path: unreadable(path, why) for _, some in parts for path, why in some.items()}
+        pixels = np.stack(images) if images else np.empty((0, in_chans, *size), np.uint8)
+        yield Read(batch, torch.from_numpy(pixels), problems)
+
+
+def decode_all(
+    root: Path, paths: Sequence[str], *, in_chans: int, size: tuple[int, int], resize: bool
+) -> Iterator[np.ndarray]:
+    """Read many images, in order.
+
+    Args:
+        root: Folder that the paths are relative to.
+        paths: Files.
+        in_chans: 1 or 3.
+        size: Height and width of every image.
+        resize: Bring the images to that size; otherwise one of another size is an error.
+
+    Yields:
+        Chunks of pixels, (<= 32, C, H, W) uint8.
+
+    Raises:
+        InputError: After all files were tried, when some cannot be read; tells how many and names up to three.
+    """
+
+    def read(path: Path) -> np.ndarray:
+        pixels = read_pixels(path, in_chans=in_chans, size=size if resize else None)
+        if pixels.shape[1:] != size:
+            h, w = pixels.shape[1:]
+            raise Unreadable(f"is {h}x{w} pixels where the others are {size[0]}x{size[1]}")
+        return pixels
+
+    bad: Problems = {}
+    for images, problems in _in_order(lambda chunk: _each([root / path for path in chunk], read), _chunks(paths)):
+        bad.update(problems)
+        if not bad:  # nobody will want the others
+            yield np.stack(images)
+    _refuse(root, bad)
+
+
+def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:
+    """Read the headers of many images.
+
+    Returns:
+        The sizes (height, width) that occur, and whether every image is grey.
+
+    Raises:
+        InputError: When some cannot be opened; tells how many and names up to three.
+    """
+    found: set[tuple[tuple[int, int], bool]] = set()
+    bad: Problems = {}
+    for headers, problems in _in_order(lambda chunk: _each([root / p for p in chunk], read_header), _chunks(paths)):
+        found.update(headers)
+        bad.update(problems)
+    _refuse(root, bad)
+    return {size for size, _ in found}, all(grey for _, grey in found)
+
+
+def _refuse(root: Path, bad: Problems) -> None:
+    """Raise the error for files that cannot be read: how many, and up to three by name."""
+    if not bad:
+        return
+    named = [f"{os.path.relpath(path, root)}: {why}" for path, why in sorted(bad.items())]
+    names = "; ".join(named[:3]) + ("; ..." if len(bad) > 3 else "")
+    what = "an image" if len(bad) == 1 else f"{len(bad)} images"
+    them = "it" if len(bad) == 1 else "them"
+    raise InputError(f"Cannot read {what} in {root} ({names}). Replace or remove {them}.")
+
+
+def _chunks(paths: Sequence[A]) -> list[Sequence[A]]:
+    return [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+
+
+def _each(paths: Sequence[Path], task: Callable[[Path], A]) -> tuple[list[A], Problems]:
+    """Return what a task makes of those files that can be read, in order, and what is wrong with the others."""
+    done, problems = [], {}
+    for path in paths:
+        try:
+            done.append(task(path))
+        except Unreadable as error:
+            problems[path] = str(error)
+    return done, problems
+
+
+def _in_order(
+    task: Callable[[A], B], items: Iterable[A], *, threads: int | None = None, ahead: int | None = None
+) -> Iterator[B]:
+    """Map over a bounded window of running tasks, so that memory stays small however many items there are."""
+    running: deque[Future[B]] = deque()
     with ThreadPoolExecutor(threads or cores()) as pool:
-
-        def start(batch: Sequence[Path]) -> Callable[[], Read]:
-            chunks = [batch[i : i + _CHUNK] for i in range(0, len(batch), _CHUNK)]
-            work = [pool.submit(read, chunk) for chunk in chunks]
-
-            def finish() -> Read:
-                parts = [future.result() for future in work]
-                images = [image for some, _ in parts for image in some]
-                problems = {path: problem for _, some in parts for path, problem in some.items()}
-                pixels = np.stack(images) if images else np.empty((0, in_chans, *size), np.uint8)
-                return Read(batch, torch.from_numpy(pixels), problems)
-
-            return finish
-
-        ahead: deque[Callable[[], Read]] = deque()
-        for first in range(0, len(files), batch_size):
-            ahead.append(start(files[first : first + batch_size]))
-            if len(ahead) > 2:
-                yield ahead.popleft()()
-        while ahead:
-            yield ahead.popleft()()
+        for item in items:
+            running.append(pool.submit(task, item))
+            if len(running) > (ahead or 4 * cores()):
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

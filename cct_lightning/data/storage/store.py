@@ -19,7 +19,8 @@ from cct_lightning.data.datasets.readers import Arrays, Files
 from cct_lightning.data.datasets.sources import Source
 from cct_lightning.data.storage import cache
 from cct_lightning.data.storage.cache import Content, Pool
-from cct_lightning.data.storage.decode import decode, decode_all, look
+from cct_lightning.data.storage.decode import decode
+from cct_lightning.data.storage.image_files import decode_all, look
 from cct_lightning.data.storage.paths import cache_folders, default_root, writable
 from cct_lightning.errors import InputError
 
