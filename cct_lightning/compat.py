@@ -49,7 +49,7 @@ def unscale_outside(optimizer: Any) -> None:
     optimizer._step_supports_amp_scaling = False
 
 
-def set_rates(schedule: Any, rates: list[float]) -> None:
+def set_rates(schedule: Any, rates: list[Any]) -> None:
     """Set the rates of a schedule's optimizer; `get_last_lr`, which is logged, answers from a copy of its own."""
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
