@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cct_lightning.commands.main import COMMANDS, expand_configs, layers, recipes
+from cct_lightning.commands.main import COMMANDS
+from cct_lightning.config.recipes import expand_configs, layers, recipes
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED
 
@@ -82,11 +83,16 @@ def test_recipes_build_on_each_other(tmp_path: Path) -> None:
     assert [Path(path).stem for path in layers("fashion_mnist")] == ["mnist", "fashion_mnist"]
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: cifar100  # timm recipe\nmodel:\n  arch: cct_2_3x2\n")
-    words = expand_configs(["fit", "-c", str(mine), "--model.pool=mean"])
-    assert [Path(word).stem for word in words[1:-1]] == ["cifar10", "cifar100", "mine"]
+    assert [path.stem for path in layers(str(mine))] == ["cifar10", "cifar100", "mine"]
+    words = expand_configs(["--model.pool=mean", "-c", str(mine)])
+    assert [yaml.safe_load(word.removeprefix("--config="))["model"]["arch"] for word in words[:3:2]] == [
+        "cct_7_3x1",
+        "cct_2_3x2",
+    ]
+    assert words[3:] == ["--model.pool=mean"]
     mine.write_text(f"base: {mine}\n")
     with pytest.raises(InputError, match="builds on itself"):
-        expand_configs(["fit", f"--config={mine}"])
+        expand_configs([f"--config={mine}"])
 
 
 def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
@@ -99,6 +105,9 @@ def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
     config = yaml.safe_load(out)
     assert (config["trainer"]["max_epochs"], config["model"]["label_smoothing"]) == (9, 0.2)
     assert config["data"]["name"] == "digits"
+    code, out, _ = cct("fit", "--trainer.max_epochs", "9", "--config", "digits", "--print_config")
+    assert code == 0
+    assert yaml.safe_load(out)["trainer"]["max_epochs"] == 9, "options win wherever they are"
 
 
 def _folder_with_broken_image(root: Path) -> None:

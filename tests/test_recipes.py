@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from cct_lightning.commands.main import recipes
+from cct_lightning.config.recipes import recipes
 
 HEADER = r"# .+\n(# .+\n)?#\n# command   cct fit --config (\w+).*\n(# published .+\n)?# measured  .+\n"
 CONFIGS = Path(__file__).parents[1] / "cct_lightning" / "configs"

@@ -14,8 +14,11 @@ class OneSentence(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one sentence, which the command line prints."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # an inner parser, of one type among several
         message = re.sub(r'Parser key "([^"]*)":', r"--\1:", message)
         message = re.sub(r"<class '([^']*)'>", r"\1", message).replace("typing.", "")
+        message = re.sub(r"Group '([\w.]+)' does not accept option '([^']*)'", r"Unknown option: \1.\2", message)
         message = re.sub(r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2.", message, flags=re.DOTALL)
         message = " ".join(re.sub("unrecognized arguments?", "Unknown option", message).split())
         unknown = re.search(r"Unknown option: (?:--)?([\w.]+)", message)

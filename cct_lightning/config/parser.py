@@ -28,8 +28,8 @@ LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "prepr
 class RunParser(OneSentence, LightningArgumentParser):
     """Lightning's parser, with errors in one sentence and without abbreviated options."""
 
-    def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})  # jsonargparse builds inner parsers with more
 
 
 @functools.cache
@@ -106,10 +106,10 @@ def parse(command: str, args: Sequence[str]) -> Namespace:
 
 def plain(options: Namespace) -> dict[str, Any]:
     """Return parsed options as nested plain values."""
-    found = yaml.safe_load(run_parser("fit").dump(options, skip_none=False, skip_validation=True))
+    found = yaml.safe_load(run_parser("fit").dump(options, skip_unset=False, skip_validation=True))
     return {key: value for key, value in found.items() if key != "ckpt_path"}
 
 
 def defaults(group: str) -> dict[str, Any]:
-    """Return the default options of `model` or `data`."""
+    """Return the default options of `model`, `data` or `trainer`."""
     return plain(run_parser("fit").get_defaults())[group]

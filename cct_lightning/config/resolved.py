@@ -132,6 +132,7 @@ class ResolvedConfig:
             group, _, name = key.partition(".")
             if name in found[group]:
                 found[group][name] = class_spec(found[group][name])
+        _fill(found["trainer"], "trainer")
         _resolve_model(found["model"])
         _resolve_data(found["data"], found["trainer"], world_size)
         return cls(without_home(found))
@@ -162,6 +163,8 @@ class ResolvedConfig:
         found = {key: normal(value) for key, value in self.flat.items() if changes_results(key)}
         if found.get("model.optim.muon_lr") is None and "model.optim.muon_lr" in found:
             found["model.optim.muon_lr"] = found["model.optim.lr"]
+        if "trainer.precision" in found:
+            found["trainer.precision"] = found["trainer.precision"] or "32-true"
         arch = self.flat.get("model.arch")
         if isinstance(arch, str) and is_compact(arch) and not self.flat.get("model.pretrained"):
             found["model.arch"] = "compact"  # its parts say all that the name does
@@ -337,7 +340,11 @@ def _fill(options: dict[str, Any], group: str) -> None:
 
 
 # Options that every resolved configuration names; one without them is completed from the signatures.
-REQUIRED = {"model": ("arch", "label_smoothing", "loss", "optim", "finetune"), "data": ("name", "augment", "mixing")}
+REQUIRED = {
+    "model": ("arch", "label_smoothing", "loss", "optim", "finetune"),
+    "data": ("name", "augment", "mixing"),
+    "trainer": ("max_epochs", "max_steps", "max_time", "precision", "gradient_clip_val"),
+}
 
 
 def tilde(path: str) -> str:

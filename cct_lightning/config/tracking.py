@@ -18,6 +18,7 @@ class Tracking:
         tags: Tags beside those of model and data set.
         name: Display name; model and data set when None.
         media_every_n_epochs: Epochs between tables of mistakes, confusion matrices and SeqPool maps; 0 for none.
+        pictures: Import paths of your own pictures, functions registered by `cct_lightning.analysis.picture`.
         artifacts: Log best.ckpt and last.ckpt as an artifact; when None, only online.
     """
 
@@ -28,6 +29,7 @@ class Tracking:
     tags: list[str] = field(default_factory=list)
     name: str | None = None
     media_every_n_epochs: int = 25
+    pictures: list[str] = field(default_factory=list)
     artifacts: bool | None = None
 
     def __post_init__(self) -> None:

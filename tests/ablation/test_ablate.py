@@ -8,23 +8,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from small_grid import CCT, EPOCHS, environment, write_grid
 
+from cct_lightning.ablation.check import Checked
 from cct_lightning.ablation.engine import Share, divide
-from cct_lightning.ablation.grid import expand, override, read_grid
+from cct_lightning.ablation.grid import GridRun, expand, override, read_grid
 from cct_lightning.ablation.live import all_left
-from cct_lightning.ablation.lock import is_locked, take_lock
-from cct_lightning.ablation.plan import Cost, Planned, make_plan, run_seconds, seconds_left
-from cct_lightning.ablation.state import LOG, RunState, read_state, write_record
+from cct_lightning.ablation.plan import Planned, make_plan, run_seconds, seconds_left
+from cct_lightning.ablation.record import write_record
 from cct_lightning.commands.ablate import ablate as ablate_here
+from cct_lightning.config.recipes import options_of
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
-from cct_lightning.models.arch import budget
-from cct_lightning.models.factory import resolve_arch
+from cct_lightning.models.arch import resolve_arch
+from cct_lightning.models.complexity import budget
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.lock import is_locked, take_lock
+from cct_lightning.runs.state import RunState, read_state
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
 
@@ -60,6 +65,11 @@ def training_in(out: Path) -> list[int]:
         if "fit" in words and any(word.startswith(f"--run_dir={out}") for word in words):
             found.append(int(entry.name))
     return found
+
+
+def configs(runs: Sequence[GridRun]) -> list[ResolvedConfig]:
+    """What the runs compute."""
+    return [ResolvedConfig.resolve(options_of(run.arguments)) for run in runs]
 
 
 def results(folder: Path) -> dict[str, float]:
@@ -142,15 +152,15 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 runs: 1 finished, 1 failed" in done.stdout
     assert f"{ill.name} failed: IsADirectoryError" in done.stdout
-    assert str(folder / LOG) in done.stdout
-    assert (folder / LOG).read_text().count("$ cct fit") == 2, "a failed run is tried once more"
+    assert str(folder / RunFolder.LOG) in done.stdout
+    assert (folder / RunFolder.LOG).read_text().count("$ cct fit") == 2, "a failed run is tried once more"
     assert read_state(tmp_path / "runs" / "small" / well.name).status == "finished"
 
     (folder / "environment.json").rmdir()
     done = ablate(grid, tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 finished before" in done.stdout
-    assert (tmp_path / "runs" / "small" / well.name / LOG).read_text().count("$ cct fit") == 1
+    assert (tmp_path / "runs" / "small" / well.name / RunFolder.LOG).read_text().count("$ cct fit") == 1
 
 
 def test_a_run_that_would_not_start_is_refused_before_any_starts(tmp_path: Path) -> None:
@@ -181,20 +191,20 @@ def test_the_plan_estimates_from_finished_runs_and_keeps_folders(tmp_path: Path)
     for run, seconds in zip(runs[:2], (10.0, 20.0), strict=True):
         write_record(folder / run.name, run, "small")
         (folder / run.name / "summary.json").write_text(json.dumps({"status": "finished", "seconds": seconds}))
-    plan = make_plan(runs, folder)
+    plan = make_plan(runs, configs(runs), folder)
     assert [item.state.status for item in plan] == ["finished"] * 2 + ["waiting"] * 6
     assert run_seconds(plan)[:3] == [15.0, 15.0, 15.0]
     assert seconds_left(plan, concurrency=2) == 45.0
     # A grid that grows calls its runs otherwise; those that are done stay where they are.
     grown = expand(override(read_grid(write_grid(tmp_path, trainer__max_epochs={"values": [EPOCHS, 9]})), []))
-    again = make_plan(grown, folder)
+    again = make_plan(grown, configs(grown), folder)
     assert sorted(item.folder.name for item in again if item.state.status == "finished") == sorted(
         r.name for r in runs[:2]
     )
     # Other settings under the same name would be another experiment in the same folder.
     changed = expand(read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9})))
     with pytest.raises(InputError, match=f"trainer.max_epochs was {EPOCHS}, is 9"):
-        make_plan(changed, folder)
+        make_plan(changed, configs(changed), folder)
 
 
 def test_one_engine_at_a_time(tmp_path: Path) -> None:
@@ -228,7 +238,7 @@ def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path)
         Planned(run=run, folder=tmp_path, state=running),
         Planned(run=other, folder=tmp_path, state=RunState(status="waiting")),
     ]
-    costs = [Cost(params=1, macs=1, epochs=11)] * 2
+    costs = [Checked(config=ResolvedConfig({}), params=1, macs=1, epochs=11)] * 2
     # Five epochs in ten seconds: five more take ten, and a whole run of eleven 22.
     assert all_left(plan, costs, concurrency=1) == pytest.approx(32, abs=0.5)
     assert all_left(plan[1:], costs[1:], concurrency=1) is None

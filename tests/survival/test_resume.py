@@ -10,9 +10,11 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from survival.processes import assert_same_run, checkpoint
 
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from cct_lightning.runs.checkpoints import checkpoints
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.last_checkpoint import LastCheckpoint
 from cct_lightning.runs.metrics_csv import MetricsCsv
@@ -64,7 +66,7 @@ def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "a
     callbacks: list[Callback] = [
         signals,
         StepSeed(seed=0),
-        RunRecord(run_dir=folder, config={}, costs={}),
+        RunRecord(folder=RunFolder(folder), config=ResolvedConfig({}), costs={}),
         *checkpoints(folder, monitor="val/acc", every_minutes=1000),
     ]
     trainer = pl.Trainer(

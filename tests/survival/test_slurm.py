@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from survival.processes import SMALL, checkpoint
 
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
-from cct_lightning.runs.folder import choose_run_dir
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.slurm import SBATCH
 
 # srun runs the command, and sends it SIGUSR1 once it has saved where SEND is set, as the time limit would.
@@ -60,19 +61,23 @@ def test_a_job_out_of_time_is_requeued_and_continues(tmp_path: Path) -> None:
     assert checkpoint(run / "last.ckpt")["global_step"] == 40
 
 
+def run_of(seed: int) -> ResolvedConfig:
+    return ResolvedConfig.resolve({"seed_everything": seed, "data": {"name": "digits"}})
+
+
 def test_runs_of_one_job_have_their_own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("CCT_RUN_DIR", "")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    first, again, other = (choose_run_dir(None, "digits", config={"seed": seed}) for seed in (0, 0, 1))
+    first, again, other = (RunFolder.choose(None, run_of(seed)) for seed in (0, 0, 1))
     assert first == again
     assert first != other
     monkeypatch.delenv("SLURM_JOB_ID")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(InputError, match="give --run_dir"):
-        choose_run_dir(None, "digits", config={})
+        RunFolder.choose(None, run_of(0))
 
 
 def test_the_script_is_sound() -> None:

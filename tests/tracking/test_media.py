@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.predictions import TEST_PREDICTIONS
 from cct_lightning.runs.record import RunRecord
 from cct_lightning.training.module import Classifier
@@ -174,7 +176,7 @@ def test_nothing_secret_is_written(run_dir: Path, home: Path) -> None:
 
 
 def test_the_test_does_not_count_the_training_twice(tmp_path: Path) -> None:
-    record = RunRecord(run_dir=tmp_path, config={}, costs={})
+    record = RunRecord(folder=RunFolder(tmp_path), config=ResolvedConfig({}), costs={})
     record.load_state_dict({**record.state_dict(), "elapsed": 1000.0})  # a run that is continued
     assert 1000 <= record.elapsed < 1500
     record.summary["status"] = "trained"
