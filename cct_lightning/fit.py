@@ -36,12 +36,18 @@ from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, uplo
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.callbacks.seeding import StepSeed
-from cct_lightning.training.checks import check_devices, check_training, device_type, devices_asked_for
+from cct_lightning.training.checks import (
+    check_devices,
+    check_sharding,
+    check_training,
+    device_type,
+    devices_asked_for,
+)
 from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import check_precision
-from cct_lightning.training.sharding import check_sharding, is_sharded
+from cct_lightning.training.sharding import is_sharded
 
 
 @dataclass(kw_only=True)
@@ -194,6 +200,8 @@ def _check_options(options: Namespace, *, dry: bool) -> None:
     check_training(
         optim.for_a_trial() if dry else optim,
         epochs=1 if dry else trainer.max_epochs,
+        max_steps=trainer.max_steps,
+        max_time=trainer.max_time,
         precision=trainer.precision or "32-true",
         device_type=device_type(trainer.accelerator),
         compile=options.model.compile,
@@ -250,7 +258,7 @@ def _callbacks(
     ]
     every = built.tracking.media_every_n_epochs
     if every and any(isinstance(logger, WandbLogger) for logger in loggers):
-        found.append(WandbMedia(every_n_epochs=every))
+        found.append(WandbMedia(every_n_epochs=every, pictures=built.tracking.pictures))
     if built.trainer.enable_checkpointing is not False:
         monitor = "val/acc" if data.has_val else None
         found += checkpoints(folder.path, monitor=monitor, every_minutes=built.save_every_minutes)

@@ -31,7 +31,8 @@ from cct_lightning.analysis.equivariance import (
 )
 from cct_lightning.analysis.features import layer_features, layer_tokens, plot_projection, project
 from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
-from cct_lightning.analysis.overlay import blend, over_uniform, pixels, plot_overlays
+from cct_lightning.analysis.overlay import Overlay, blend, over_uniform, overlays, pixels, plot_overlays
+from cct_lightning.analysis.pictures import PICTURES, Maps, picture
 from cct_lightning.analysis.position import plot_position_similarity, position_embedding, position_similarity
 from cct_lightning.analysis.receptive import (
     ReceptiveField,
@@ -45,7 +46,10 @@ from cct_lightning.analysis.seqpool import mean_by_class, plot_class_weights, pl
 from cct_lightning.analysis.stages import plot_stage_budget, stage_budget
 
 __all__ = [
+    "PICTURES",
     "SHIFTS",
+    "Maps",
+    "Overlay",
     "ReceptiveField",
     "Reliability",
     "attention_maps",
@@ -59,6 +63,8 @@ __all__ = [
     "measured_receptive_field",
     "most_confused",
     "over_uniform",
+    "overlays",
+    "picture",
     "pixels",
     "plot_attention",
     "plot_class_weights",

@@ -7,12 +7,14 @@ Letters: L layers, B batch, h heads or height of the token grid, P prefix tokens
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from cct_lightning.analysis.overlay import over_uniform, plot_overlays
+from cct_lightning.analysis.overlay import UNIFORM, over_uniform, plot_overlays
+from cct_lightning.analysis.pictures import Maps, one_by_one, picture
 from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
 from cct_lightning.analysis.seqpool import read_weights
 from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
@@ -22,7 +24,7 @@ from cct_lightning.models.position import Grid
 
 @torch.no_grad()
 def attention_maps(net: nn.Module, images: Tensor) -> Tensor:
-    """Return the attention weights of every layer and head, as the fused kernel computed them without keeping them.
+    """Return the attention weights of every layer and head, which the fused kernel uses without forming them.
 
     Args:
         net: A Compact Transformer.
@@ -30,7 +32,7 @@ def attention_maps(net: nn.Module, images: Tensor) -> Tensor:
             large images.
 
     Returns:
-        (L, B, heads, N, N) float32; row i is how token i reads all tokens, and sums to one. Prefix tokens stand first.
+        (L, B, heads, N, N) float32; row i is how token i reads all tokens, and sums to one. Prefix tokens come first.
 
     Raises:
         InputError: No Compact Transformer, or images that do not fit.
@@ -114,6 +116,11 @@ def rollout_map(net: nn.Module, images: Tensor, *, residual: float | Tensor = 0.
     return on_grid((reading[:, None] @ flow).squeeze(1), grid_of(model, images))
 
 
+@picture("rollout")
+def _picture(net: nn.Module, images: Tensor) -> Maps:
+    return Maps(over_uniform(one_by_one(partial(rollout_map, net), images)), UNIFORM)
+
+
 def plot_rollout(
     images: Tensor | Array, maps: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
@@ -131,7 +138,7 @@ def plot_attention(maps: Tensor | Array, *, grid: Grid, token: int | tuple[int, 
         token: Row and column on the grid, or the number of a prefix token (0 for the class token).
 
     Returns:
-        The figure. The color scale is each panel's own: from 0 to its largest weight, which its title tells in
+        The figure. The color scale is each panel's own: from 0 to its largest weight, which its title gives in
         multiples of the uniform weight.
     """
     array = numbers(maps)
@@ -143,7 +150,7 @@ def plot_attention(maps: Tensor | Array, *, grid: Grid, token: int | tuple[int, 
     query = token if isinstance(token, int) else prefix + token[0] * grid[1] + token[1]
     if not 0 <= query < (prefix if isinstance(token, int) else array.shape[-1]):
         raise InputError(
-            f"There is no token {token}: {prefix} prefix tokens stand before a grid of {grid[0]}x{grid[1]}."
+            f"There is no token {token}: {prefix} prefix tokens come before a grid of {grid[0]}x{grid[1]}."
         )
     layers, heads = array.shape[:2]
     figure, axes = panels(layers * heads, columns=heads, side=1.8, aspect=grid[0] / grid[1])

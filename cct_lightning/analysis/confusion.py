@@ -4,6 +4,7 @@ Letters: B images, K classes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from cct_lightning.analysis.style import QUANTITY, Array, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
 
-_TELL_APART = 20  # classes up to which names and numbers are legible
+LEGIBLE = 20  # classes up to which names and numbers can be read
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
@@ -30,6 +31,13 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int) -> 
         (K, K) int64; rows are the true classes, columns the predicted ones.
     """
     return multiclass_confusion_matrix(predicted, labels, num_classes=num_classes)
+
+
+def percent_of_class(matrix: Tensor | Array) -> Array:
+    """Return a matrix of counts (K, K) in percent of each true class, its rows; NaN for a class without images."""
+    counts = numbers(matrix).astype(float)
+    with np.errstate(invalid="ignore"):
+        return 100 * counts / counts.sum(1, keepdims=True)
 
 
 def most_confused(matrix: Tensor | Array, *, classes: Sequence[str], count: int = 10) -> pd.DataFrame:
@@ -76,18 +84,17 @@ def plot_confusion(matrix: Tensor | Array, *, classes: Sequence[str], ax: Axes |
     Returns:
         The figure.
     """
-    table = numbers(matrix).astype(float)
-    percent = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)
-    few = len(table) <= _TELL_APART
+    table, percent = numbers(matrix), np.nan_to_num(percent_of_class(matrix))
+    few = len(table) <= LEGIBLE
     side = 2.5 + 0.55 * len(table) if few else 8.0
     ax = one_axes(ax, (side + 1, side))
     image = ax.imshow(percent, cmap=QUANTITY, vmin=0, vmax=100)
     ax.set(xlabel="predicted class", ylabel="true class")
     if few:
-        if max(map(len, classes)) <= 3:
-            ax.set_xticks(range(len(table)), classes)
-        else:
-            ax.set_xticks(range(len(table)), classes, rotation=45, ha="right", rotation_mode="anchor")
+        turned: dict[str, Any] = (
+            {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, classes)) > 3 else {}
+        )
+        ax.set_xticks(range(len(table)), classes, **turned)
         ax.set_yticks(range(len(table)), classes)
         for (i, j), value in np.ndenumerate(percent):
             if table[i, j]:

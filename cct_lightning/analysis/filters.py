@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from cct_lightning.analysis.pictures import picture
 from cct_lightning.analysis.probe import compact
 from cct_lightning.analysis.style import SIGNED, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
@@ -64,3 +65,8 @@ def plot_filters(filters: Tensor | Array, *, count: int = 32, columns: int = 8) 
     figure.suptitle("Filters of the first convolution, largest norm first")
     figure.colorbar(ScalarMappable(Normalize(-top, top), SIGNED), ax=axes, shrink=0.9).set_label("weight")
     return figure
+
+
+@picture("tokenizer/filters")
+def _picture(net: nn.Module, images: Tensor) -> Figure:
+    return plot_filters(tokenizer_filters(net), count=16)

@@ -1,9 +1,12 @@
-"""Maps over tokens drawn over the images that they belong to.
+"""Maps over tokens drawn over the images that they belong to: for figures, W&B, `cct report` and `cct explain` alike.
 
 Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens.
 """
 
+import base64
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -15,6 +18,8 @@ from torch import Tensor
 
 from cct_lightning.analysis.style import OVERLAY, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
+
+UNIFORM = "x the uniform weight"  # the unit of what `over_uniform` returns
 
 
 def pixels(images: Tensor | Array) -> Array:
@@ -66,6 +71,56 @@ def over_uniform(maps: Tensor | Array) -> Array:
     return array * (array.shape[-2] * array.shape[-1])
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """An image, and the same image under its map.
+
+    Attributes:
+        image: (H', W', 3) uint8, enlarged without smoothing.
+        mapped: (H', W', 3) uint8: in grey, under the map's colors.
+        top: The value of the brightest color.
+    """
+
+    image: Array
+    mapped: Array
+    top: float
+
+
+def overlays(images: Tensor | Array, maps: Tensor | Array, *, side: int = 96, shared: bool = False) -> list[Overlay]:
+    """Lay a map over each image.
+
+    Args:
+        images: (B, C, H, W); uint8 as they are, floats stretched.
+        maps: (B, h, w), not negative.
+        side: Pixels of the longer side of the results at least: small images are enlarged by a whole factor.
+        shared: One color scale for all, up to the largest value of all maps; else each has its own.
+
+    Returns:
+        (B) results.
+    """
+    shown, heat = pixels(images), numbers(maps)
+    if len(shown) != len(heat):
+        raise InputError(f"There are {len(shown)} images but {len(heat)} maps.")
+    found = []
+    for image, places in zip(shown, heat, strict=True):
+        plain, top = enlarged(image, side), float((heat if shared else places).max())
+        found.append(Overlay(plain, blend(image, places, top=top, size=plain.shape[:2]), top))
+    return found
+
+
+def enlarged(image: Array, side: int = 96) -> Array:
+    """Return an image (H, W, 3) whose longer side has at least `side` pixels, so that a browser does not blur it."""
+    scale = max(1, -(-side // max(image.shape[:2])))
+    return image.repeat(scale, 0).repeat(scale, 1)
+
+
+def png_address(image: Array) -> str:
+    """Return pixels (H, W, 3) uint8 as the address of a PNG that stands in the page itself: `data:image/png;...`."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 @styled
 def plot_overlays(
     images: Tensor | Array,
@@ -87,20 +142,14 @@ def plot_overlays(
     Returns:
         The figure.
     """
-    shown, heat = pixels(images), numbers(maps)
-    if len(shown) != len(heat):
-        raise InputError(f"There are {len(shown)} images but {len(heat)} maps.")
-    height, width = shown.shape[1:3]
-    figure, axes = panels(len(shown), columns=columns, side=1.6, aspect=2 * height / width, titles=titles is not None)
-    top = float(heat.max())
-    scale = -(-256 // max(height, width))
-    size = (height * scale, width * scale)
-    gap = np.full((max(1, size[0] // 24), size[1], 3), 255, dtype=np.uint8)
-    for i, ax in enumerate(axes):
-        plain = np.asarray(Image.fromarray(np.ascontiguousarray(shown[i])).resize(size[::-1], Image.Resampling.NEAREST))
-        ax.imshow(np.concatenate([plain, gap, blend(shown[i], heat[i], top=top, size=size)]))
+    pairs = overlays(images, maps, side=256, shared=True)
+    height, width = pairs[0].image.shape[:2]
+    figure, axes = panels(len(pairs), columns=columns, side=1.6, aspect=2 * height / width, titles=titles is not None)
+    gap = np.full((max(1, height // 24), width, 3), 255, dtype=np.uint8)
+    for i, (ax, pair) in enumerate(zip(axes, pairs, strict=True)):
+        ax.imshow(np.concatenate([pair.image, gap, pair.mapped]))
         if titles is not None:
             ax.set_title(titles[i])
-    bar = figure.colorbar(ScalarMappable(Normalize(0, top), OVERLAY), ax=axes, shrink=0.9, aspect=15)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, pairs[0].top), OVERLAY), ax=axes, shrink=0.9, aspect=15)
     bar.set_label(label)
     return figure

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from cct_lightning.analysis.pictures import picture
 from cct_lightning.analysis.probe import compact
 from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
@@ -18,7 +19,7 @@ from cct_lightning.errors import InputError
 
 @torch.no_grad()
 def position_embedding(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> Tensor:
-    """Return what the model adds to the tokens of an image to say where they lie.
+    """Return what the model adds to the tokens of an image to mark their places.
 
     Args:
         net: A Compact Transformer.
@@ -84,3 +85,8 @@ def plot_position_similarity(similarity: Tensor | Array, *, most: int = 8) -> Fi
     bar.set_label("cosine similarity")
     figure.suptitle("Position embeddings: similarity to the token in row,column")
     return figure
+
+
+@picture("position/similarity")
+def _picture(net: nn.Module, images: Tensor) -> Figure:
+    return plot_position_similarity(position_similarity(net), most=4)

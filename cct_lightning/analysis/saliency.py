@@ -13,9 +13,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cct_lightning.analysis.overlay import plot_overlays
+from cct_lightning.analysis.pictures import Maps, picture
 from cct_lightning.analysis.probe import evaluating, ready
 from cct_lightning.analysis.style import Array, numbers
 from cct_lightning.errors import InputError
+
+GRADIENT = "logits per unit of the normalized pixel"  # the unit of both gradients
+_FEW = 8  # copies of an image where a picture is drawn while a run goes on
 
 
 def _gradient(net: nn.Module, images: Tensor, target: Tensor) -> Tensor:
@@ -86,6 +90,11 @@ def smooth_grad(
             draw = torch.randn(images.shape, generator=generator).to(images)
             total += _gradient(net, images + scale * draw, classes)
     return (total / samples).abs().amax(1)
+
+
+@picture("saliency")
+def _picture(net: nn.Module, images: Tensor) -> Maps:
+    return Maps(smooth_grad(net, images, samples=_FEW), GRADIENT)
 
 
 def plot_saliency(

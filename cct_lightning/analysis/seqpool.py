@@ -1,4 +1,4 @@
-"""How much each token counts in the pooled vector: SeqPool's weights, and what stands for them in the other poolings.
+"""How much each token counts in the pooled vector: SeqPool's weights, and what corresponds to them in other poolings.
 
 Source: Hassani et al., arXiv 2104.05704, section 3.2 and its pictures of SeqPool's weights.
 
@@ -13,36 +13,31 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from cct_lightning.analysis.overlay import over_uniform, plot_overlays
+from cct_lightning.analysis.overlay import UNIFORM, over_uniform, plot_overlays
+from cct_lightning.analysis.pictures import Maps, picture
 from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
 from cct_lightning.analysis.style import QUANTITY, Array, panels, styled
 from cct_lightning.errors import InputError
-from cct_lightning.models.pooling import MaxPool, MeanPool, Pooling
+from cct_lightning.models.pooling import Pooling
 
 
 def read_weights(pool: Pooling, features: Tensor) -> Tensor:
     """Return how much of each token (B, N, D) the pooling reads, (B, N), each row summing to one.
 
-    SeqPool tells its weights itself, and so does any pooling of yours with a method `weights(tokens) -> (B, N)`. The
-    mean reads every token alike; the maximum reads from each token the share of the D dimensions in which it is the
-    largest; a class token is all that is read.
+    A pooling says so itself, by its method `weights(tokens) -> (B, N)`; one without reads its prefix tokens alone, as
+    the class token does.
 
     Raises:
-        InputError: A pooling that does not tell.
+        InputError: A pooling with neither.
     """
     weights = getattr(pool, "weights", None)
     if callable(weights):
         return weights(features).float()
-    length = features.shape[1]
-    if isinstance(pool, MeanPool):
-        return features.new_full(features.shape[:2], 1 / length, dtype=torch.float32)
-    if isinstance(pool, MaxPool):
-        return nn.functional.one_hot(features.argmax(1), length).float().mean(1)
     if pool.num_prefix_tokens:
         row = features.new_zeros(features.shape[:2], dtype=torch.float32)
         row[:, : pool.num_prefix_tokens] = 1 / pool.num_prefix_tokens
         return row
-    raise InputError(f"{type(pool).__name__} does not tell its weights: give it a method weights(tokens) -> (B, N).")
+    raise InputError(f"{type(pool).__name__} does not say its weights: give it a method weights(tokens) -> (B, N).")
 
 
 @torch.no_grad()
@@ -50,8 +45,7 @@ def pool_weights(net: nn.Module, images: Tensor) -> Tensor:
     """Return how much each place of each image counts in the pooled vector.
 
     SeqPool: its softmax weights. Class token: the last layer's attention from the token to the grid, mean over heads,
-        its
-    attention to itself left out and the rest scaled to sum to one. Mean: uniform. Max: the share of dimensions in
+    its attention to itself left out and the rest scaled to sum to one. Mean: uniform. Max: the share of dimensions in
     which the token is the largest.
 
     Args:
@@ -75,6 +69,11 @@ def pool_weights(net: nn.Module, images: Tensor) -> Tensor:
         else:
             weights = read_weights(model.pool, features)
     return on_grid(weights, grid_of(model, images))
+
+
+@picture("pool_weights")
+def _picture(net: nn.Module, images: Tensor) -> Maps:
+    return Maps(over_uniform(pool_weights(net, images)), UNIFORM)
 
 
 def mean_by_class(maps: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:

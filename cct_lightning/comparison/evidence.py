@@ -3,8 +3,6 @@
 Letters: N test images, K classes, S sample images, C channels, (H, W) image, (h, w) grid of tokens.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+import torch
 
-from cct_lightning.analysis.overlay import blend, over_uniform, pixels
+from cct_lightning.analysis.confusion import confusion_matrix, percent_of_class
+from cct_lightning.analysis.overlay import enlarged, over_uniform, overlays, pixels, png_address
 from cct_lightning.comparison.runs import Run
 from cct_lightning.runs.predictions import TEST_PREDICTIONS
 
-_SIDE = 96  # pixels of a sample on the page, at least
 _SHOWN = 12  # samples of each variant
 
 
@@ -97,10 +95,11 @@ def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
     if len(names) != 1:
         return None
     classes = list(names.pop())
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for part in found:
-        np.add.at(counts, (part["label"], part["top"][:, 0]), 1)
-    return classes, counts
+    predicted, label = (
+        torch.from_numpy(np.concatenate(column)).long()
+        for column in zip(*((part["top"][:, 0], part["label"]) for part in found), strict=True)
+    )
+    return classes, confusion_matrix(predicted, label, num_classes=len(classes)).numpy()
 
 
 def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.ndarray | None]]:
@@ -112,11 +111,9 @@ def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.
     """
     found = [confusion(runs) for runs in groups]
     classes = next((part[0] for part in found if part is not None), [])
-    with np.errstate(invalid="ignore"):
-        return classes, [
-            100 * np.diag(part[1]) / part[1].sum(1) if part is not None and part[0] == classes else None
-            for part in found
-        ]
+    return classes, [
+        np.diag(percent_of_class(part[1])) if part is not None and part[0] == classes else None for part in found
+    ]
 
 
 def samples(run: Run) -> list[Sample]:
@@ -124,30 +121,21 @@ def samples(run: Run) -> list[Sample]:
     found = predictions(run)
     if found is None or "image" not in found:
         return []
-    images, classes = pixels(found["image"][:_SHOWN]), found["classes"]
-    heat = over_uniform(found["weight"].astype(np.float32)) if "weight" in found else None
-    shown = []
-    for i, (image, row) in enumerate(zip(images, found["row"], strict=False)):
-        scale = max(1, -(-_SIDE // max(image.shape[:2])))
-        size = (image.shape[0] * scale, image.shape[1] * scale)
-        overlay = png(blend(image, heat[i], top=float(heat.max()), size=size)) if heat is not None else ""
-        shown.append(
-            Sample(
-                image=png(image),
-                overlay=overlay,
-                label=str(classes[found["label"][row]]),
-                predicted=str(classes[found["top"][row, 0]]),
-                probability=float(found["prob"][row, 0]),
-            )
+    images, classes = found["image"][:_SHOWN], found["classes"]
+    mapped = [""] * len(images)
+    if "weight" in found:
+        heat = over_uniform(found["weight"][:_SHOWN].astype(np.float32))
+        mapped = [png_address(pair.mapped) for pair in overlays(images, heat, shared=True)]
+    return [
+        Sample(
+            image=png_address(enlarged(image)),
+            overlay=overlay,
+            label=str(classes[found["label"][row]]),
+            predicted=str(classes[found["top"][row, 0]]),
+            probability=float(found["prob"][row, 0]),
         )
-    return shown
-
-
-def png(image: np.ndarray) -> str:
-    """Return pixels (H, W, 3) as the address of a PNG that stands in the page itself."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        for image, overlay, row in zip(pixels(images), mapped, found["row"], strict=False)
+    ]
 
 
 def has_predictions(run: Run) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 
+from cct_lightning.analysis.confusion import LEGIBLE, percent_of_class
 from cct_lightning.analysis.style import MARKERS, OKABE_ITO
 from cct_lightning.comparison.evidence import confusion, curves
 from cct_lightning.comparison.statistics import deviation, mean
@@ -18,7 +19,6 @@ _SYMBOLS = dict(
     zip(MARKERS, ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"), strict=True)
 )
 _DASHES = ("solid", "dash", "dot", "dashdot")
-_TELL_APART = 20  # classes up to which percentages are written into a matrix
 
 
 def color(i: int) -> str:
@@ -114,8 +114,8 @@ def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
     for variant in comparison.variants:
         if (found := confusion(variant.finished)) is not None:
             classes, counts = found
-            percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            figure = _heatmap(percent, x=classes, y=classes, few=len(classes) <= _TELL_APART)
+            percent = np.nan_to_num(percent_of_class(counts))
+            figure = _heatmap(percent, x=classes, y=classes, few=len(classes) <= LEGIBLE)
             figure.update_layout(xaxis_title="predicted class", yaxis_title="true class", height=560)
             figures.append((variant.name, figure))
     return figures

@@ -44,6 +44,16 @@ class MetricsCsv(Logger):
         """The run folder."""
         return str(self.run_dir)
 
+    @property
+    def experiment(self) -> "MetricsCsv":
+        """The logger itself; Lightning asks for it before the first hook, so the folder is there from then on."""
+        self._make_folder()
+        return self
+
+    @rank_zero_only
+    def _make_folder(self) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing to do: config.yaml holds them."""
 
@@ -78,7 +88,6 @@ class MetricsCsv(Logger):
     def _known_columns(self) -> list[str]:
         if self.columns is None:
             self.columns = []
-            self.run_dir.mkdir(parents=True, exist_ok=True)
             if self.path.is_file():
                 with self.path.open(newline="") as file:
                     self.columns = next(csv.reader(file), [])

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from cct_lightning.compat import wandb_is_offline, wandb_lost_errors
 
-_LOST = (OSError, *wandb_lost_errors())  # a broken or silent connection is an OSError, too
+_LOST: tuple[type[Exception], ...] = (OSError, *wandb_lost_errors())  # a broken or silent connection is an OSError, too
 _BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 

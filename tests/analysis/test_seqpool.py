@@ -52,7 +52,7 @@ def test_own_pooling() -> None:
         def forward(self, tokens: torch.Tensor) -> torch.Tensor:
             return tokens[:, 0]
 
-    with pytest.raises(InputError, match=r"First does not tell its weights: give it a method weights"):
+    with pytest.raises(InputError, match=r"First does not say its weights: give it a method weights"):
         read_weights(First(embed_dim=4), torch.zeros(1, 3, 4))
 
     class Telling(First):
