@@ -23,7 +23,7 @@ from cct_lightning.models.factory import model_of
 from cct_lightning.models.parts import PartSpec
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
 from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_weights
-from cct_lightning.models.weights.reference import to_published
+from cct_lightning.models.weights.reference import from_published, to_published
 
 _FORMATS = {".ckpt": "lightning", ".pth": "published", ".pt": "published", ".safetensors": "safetensors"}
 
@@ -57,7 +57,9 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
             state = {key: value.contiguous().clone() for key, value in stored.state.items()}
             save_file(state, part, metadata={"format": "pt", HPARAMS: json.dumps(hparams)})
         else:
-            names = to_published(stored.state) if is_compact(name) else stored.state
+            names = to_published(stored.state)
+            if not is_compact(name) or from_published(names).keys() != stored.state.keys():
+                names = stored.state  # of models and parts that the reference does not have
             plain: OrderedDict[str, Tensor] = OrderedDict(names)
             set_state_dict_metadata(plain, {HPARAMS: hparams})
             torch.save(plain, part)

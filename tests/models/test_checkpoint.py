@@ -1,4 +1,4 @@
-"""Files that are no checkpoints, and one that would run code: one sentence each, and nothing runs."""
+"""Files that are no checkpoints, and one that would run code: one sentence each, and nothing runs. Old files load."""
 
 import os
 import pickle
@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.factory import create_model
-from cct_lightning.models.weights.reader import read_weights
+from cct_lightning.models.factory import create_model, load_model
+from cct_lightning.models.weights.reader import load_verified, read_checkpoint, read_weights
+from cct_lightning.training.module import Classifier
+
+OLD = Path(__file__).parents[1] / "survival"
 
 
 class Bomb:
@@ -82,3 +85,78 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_weights(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+WHOLE = {"state_dict": {"net.weight": torch.zeros(1000)}, "hyper_parameters": {"arch": "cct_2_3x1"}, "loops": {}}
+
+
+def _without(*names: str) -> dict[str, object]:
+    return {key: value for key, value in WHOLE.items() if key not in names}
+
+
+def _flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save(WHOLE, path)
+    assert read_checkpoint(path).keys() == read_checkpoint(path, verify=True).keys() == load_verified(path).keys()
+    torch.save(_without("loops"), path)  # as `cct convert` writes it
+    assert read_checkpoint(path, verify=True)["hyper_parameters"] == {"arch": "cct_2_3x1"}
+    with pytest.raises(InputError, match="could continue from"):
+        load_verified(path)
+    torch.save(WHOLE, path, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path).keys() == WHOLE.keys()
+    with pytest.raises(InputError, match="is damaged"):  # there are no checksums to compare
+        load_verified(path)
+
+
+def test_a_flipped_bit_is_found_where_every_byte_counts(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    torch.save(WHOLE, path)
+    _flip_a_bit(path)
+    read_checkpoint(path)
+    with pytest.raises(InputError, match=r"x\.ckpt is damaged \(the checksum of .* is wrong\)"):
+        read_checkpoint(path, verify=True)
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name not in ("list.pth", "numbers.pth", "nothing.pth")])
+def test_bad_files_are_no_whole_checkpoints(name: str, tmp_path: Path) -> None:
+    BAD[name][0](tmp_path / name)
+    for read in (read_checkpoint, load_verified, Classifier.load):
+        with pytest.raises(InputError, match=name.replace(".", r"\.")) as error:
+            read(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, _without("state_dict"), _without("hyper_parameters")])
+def test_a_checkpoint_of_something_else(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.ckpt")
+    for read in (read_checkpoint, load_verified, Classifier.load):
+        with pytest.raises(InputError, match="is no checkpoint of `cct fit`: make one of other weights"):
+            read(tmp_path / "x.ckpt")
+
+
+def test_a_whole_checkpoint_that_would_run_code(tmp_path: Path) -> None:
+    torch.save({**WHOLE, "extra": Bomb(tmp_path / "boom")}, tmp_path / "x.ckpt")
+    for read in (read_checkpoint, load_verified, Classifier.load, read_weights):
+        with pytest.raises(InputError, match=r"would run code \(posix\.mkdir\)"):
+            read(tmp_path / "x.ckpt")
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("name", ["version_0_1.ckpt", "version_0_1/last.ckpt", "version_0_1/best.ckpt"])
+@torch.no_grad()
+def test_checkpoints_of_version_0_1(name: str) -> None:
+    content = load_verified(OLD / name)
+    model = Classifier.load(OLD / name)
+    images = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    weights = read_weights(OLD / name)
+    assert weights.hparams["arch"] == content["hyper_parameters"]["arch"] == model.hparams["arch"]
+    plain = load_model(OLD / name)[0]
+    assert torch.equal(plain(images), model(images))
+    if "expected_logits" in content:
+        torch.testing.assert_close(model(images), content["expected_logits"], rtol=1e-4, atol=1e-5)
