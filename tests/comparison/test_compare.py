@@ -12,10 +12,11 @@ import yaml
 from scipy import stats
 
 from cct_lightning.commands.compare import compare
-from cct_lightning.comparison.runs import Run, flatten, read_runs, values_of
+from cct_lightning.comparison.runs import Run, read_runs, values_of
 from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown
 from cct_lightning.comparison.variants import compare_runs, notes
 from cct_lightning.comparison.wandb_runs import to_run
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 
 CONFIG = {
@@ -215,11 +216,10 @@ def test_records_of_wandbs_api_become_runs() -> None:
         "summary": {**done(0.9), "_step": 12, "_runtime": 3},
     }
     run = to_run(record)
-    assert run == Run(
-        name="pool=mean-seed1", status="finished", config=flatten({**record["config"], "_wandb": {}}),
-        summary=done(0.9), seed=1,
-    )  # fmt: skip
-    assert "model.optim.muon_lr" not in run.config
+    config = ResolvedConfig.resolve({**CONFIG, "seed_everything": 1, "environment": {"torch": "2"}})
+    assert run == Run(name="pool=mean-seed1", status="finished", config=config, summary=done(0.9))
+    assert run.seed == 1
+    assert "_wandb.x" not in run.config.flat
     assert to_run({**record, "state": "crashed"}).status == "interrupted"
     assert to_run({**record, "state": "failed", "summary": {"reason": "NaN"}}).reason == "NaN"
     # Ended without an error, but stopped before it was tested.
@@ -228,5 +228,6 @@ def test_records_of_wandbs_api_become_runs() -> None:
 
 
 def test_an_option_that_is_null_shows_as_default() -> None:
-    run = Run(name="a", status="finished", config=flatten({"model": {"arch": "cct_2_3x2", "pool": None}}))
+    config = ResolvedConfig({"model": {"arch": "cct_2_3x2", "pool": None}})
+    run = Run(name="a", status="finished", config=config)
     assert values_of(run, ["model.arch", "model.pool"]) == {"model.arch": "cct_2_3x2", "model.pool": "default"}
