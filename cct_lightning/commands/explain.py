@@ -155,8 +155,8 @@ def _about(predictor: Predictor, count: int) -> str:
     height, width = predictor.spec.img_size
     return _text(
         f"{what}{len(predictor.spec.classes)} classes, {count} files, shown as the model reads them: {height} by "
-        f"{width} pixels. Maps run from dark (nothing) to yellow (their largest value, written below). They show what the model "
-        "weighs, which is not the same as why it decides."
+        f"{width} pixels. Maps run from dark (nothing) to yellow (their largest value, written below). They show what "
+        "the model weighs, which is not the same as why it decides."
     )
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data.augment import counter_rng
-from cct_lightning.data.augment.auto_tables import AUTOAUGMENT, SPACES, SubPolicy
-from cct_lightning.data.augment.operations import Op
+from cct_lightning.data.augment.auto_tables import AUTOAUGMENT, SubPolicy
+from cct_lightning.data.augment.operations import PUBLISHED, Op
 from cct_lightning.data.augment.policies import AugmentPolicy
+from cct_lightning.data.augment.registry import OPERATIONS, find_operation
 
 DRAWS = 6  # uniform numbers for each operation
 
@@ -41,14 +42,16 @@ class AutoAugmenter:
     def __init__(self, policy: AugmentPolicy, *, size: tuple[int, int], device: torch.device) -> None:
         self.policy = policy
         self.slots = {"randaugment": policy.num_ops, "autoaugment": 2, "trivialaugment": 1}[policy.auto]
-        increasing = policy.auto == "randaugment" and policy.increasing
-        space = SPACES["randaugment_increasing" if increasing else policy.auto]
-        self.choices = torch.tensor(sorted(space), device=device)
+        space = policy.auto_space
+        drawn = [OPERATIONS[name] for name in PUBLISHED if space in OPERATIONS[name].ranges]
+        drawn += [find_operation(name, space) for name in policy.extra_ops]
+        self.choices = torch.tensor([it.number for it in drawn], device=device)
         # A table of the space's columns, one row per operation: base, span, sign, whole, bias (see `Range`).
         rows = torch.zeros(Op.COUNT, 5, dtype=torch.float64)
-        for op, it in space.items():
-            span = it.span * (size[0] if op == Op.TRANSLATE_Y else size[1]) if it.per_side else it.span
-            rows[op] = torch.tensor((it.base, span, it.signed, it.whole is not None, it.whole or 0.0))
+        pixels = {None: 1, "height": size[0], "width": size[1]}
+        for it in drawn:
+            base, span, signed, side, whole = it.ranges[space]
+            rows[it.number] = torch.tensor((base, span * pixels[side], signed, whole is not None, whole or 0.0))
         self.rows = rows.to(device)
         if policy.auto == "autoaugment":
             self._set_table(AUTOAUGMENT[policy.autoaugment_policy], device)

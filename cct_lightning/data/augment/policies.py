@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from cct_lightning.data.augment.registry import find_operation
 from cct_lightning.errors import InputError, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "random"]
@@ -41,6 +42,8 @@ class AugmentPolicy:
         magnitude: RandAugment's strength, 0 to 10.
         magnitude_std: Standard deviation of the normal noise on the magnitude.
         increasing: Let every RandAugment operation grow stronger with the magnitude.
+        extra_ops: Operations that RandAugment or TrivialAugment draws from beside the published ones, each as likely:
+            names, or import paths of functions of yours that `cct_lightning.data.augment.operation` registers.
         op_prob: Probability that each of RandAugment's chosen operations is applied; timm has 0.5.
         autoaugment_policy: Which of the published tables AutoAugment takes: `cifar10`, `svhn` or `imagenet`.
         erasing: Probability that a rectangle is erased after normalization.
@@ -69,6 +72,7 @@ class AugmentPolicy:
     magnitude: float = 9.0
     magnitude_std: float = 0.0
     increasing: bool = True
+    extra_ops: tuple[str, ...] = ()
     op_prob: float = 0.5
     autoaugment_policy: Literal["cifar10", "svhn", "imagenet"] = "cifar10"
     erasing: float = 0.0
@@ -105,11 +109,20 @@ class AugmentPolicy:
         )
         if self.crop_padding and self.resized_crop_scale is not None:
             raise InputError("crop_padding and resized_crop_scale both crop; set one of them.")
+        if self.extra_ops and self.auto not in ("randaugment", "trivialaugment"):
+            raise InputError("extra_ops are drawn by auto: randaugment or trivialaugment; set one of them.")
+        for name in self.extra_ops:
+            find_operation(name, self.auto_space)
 
     def _check(self, name: str, what: str, right: Any) -> None:
         value = getattr(self, name)
         if not right(value):
             raise InputError(f"{name} is {what}; got {value!r}.")
+
+    @property
+    def auto_space(self) -> str:
+        """Which of an operation's ranges the automatic augmentation draws from."""
+        return "randaugment_increasing" if self.auto == "randaugment" and self.increasing else self.auto
 
     @property
     def affine(self) -> bool:
