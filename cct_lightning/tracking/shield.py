@@ -40,7 +40,7 @@ class ShieldedWandbLogger(WandbLogger):
     @property
     def is_online(self) -> bool:
         """Whether what is logged goes to a server."""
-        return not self._offline
+        return not wandb_is_offline(self)
 
     def lose(self, error: Exception) -> None:
         """Do without W&B from now on, and say so once."""
