@@ -1,12 +1,16 @@
 """Compact Transformers (ViT-Lite, CVT, CCT) for small image data sets, on PyTorch Lightning.
 
-    from cct_lightning import Classifier, ImageDataModule, create_model
+    import cct_lightning
+
+    cct_lightning.fit("digits", pool="class_token", max_epochs=3)
+    cct_lightning.create_model("cct_7_3x1", num_classes=100)
 """  # fmt: skip
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cct_lightning.build import RunResult, fit
     from cct_lightning.data.augment.augment import Augment
     from cct_lightning.data.batch import Batch
     from cct_lightning.data.datamodule import ImageDataModule
@@ -26,7 +30,9 @@ _MODULES = {
     "ImageDataModule": "data.datamodule",
     "InputError": "errors",
     "Optim": "training.optim.optimizers",
+    "RunResult": "build",
     "create_model": "models.factory",
+    "fit": "build",
     "parse_arch": "models.arch",
 }
 _PACKAGES = ("ablation", "analysis", "comparison", "data", "models", "runs", "tracking", "training")
@@ -39,7 +45,9 @@ __all__ = [
     "ImageDataModule",
     "InputError",
     "Optim",
+    "RunResult",
     "create_model",
+    "fit",
     "parse_arch",
 ]
 

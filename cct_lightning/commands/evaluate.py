@@ -1,11 +1,12 @@
 """`cct validate` and `cct test`: evaluate a checkpoint with the options of the run that it comes from."""
 
+import copy
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
@@ -30,7 +31,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
     """
     quiet_libraries()
     with exit_on_known_errors(command):
-        options = parse(command, with_checkpoint_options(command, args))
+        options = evaluation_options(command, args)
         pl.seed_everything(options[SEED], workers=True)
         built = run_parser(command).instantiate(options)
         logger: WandbLogger | bool = False
@@ -48,10 +49,13 @@ validate_command = functools.partial(evaluate, "validate")
 test_command = functools.partial(evaluate, "test")
 
 
-def with_checkpoint_options(command: str, args: Sequence[str]) -> list[str]:
-    """Put the model and the data of the run that a checkpoint comes from before the words of the command line.
+def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
+    """Parse the words of `test` or `validate` on top of the model and the data of the run that a checkpoint comes from.
 
     `--run_dir DIR` means its best checkpoint.
+
+    Raises:
+        InputError: No checkpoint is given, or it cannot be used.
     """
     rest = list(args)
     found: dict[str, str | None] = {"--ckpt_path": None, "--run_dir": None}
@@ -68,14 +72,14 @@ def with_checkpoint_options(command: str, args: Sequence[str]) -> list[str]:
         rest.append(f"--ckpt_path={path}")
     if path is None:
         if {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in rest}:
-            return rest
+            return parse(command, rest)
         raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
     content = read_checkpoint(Path(path))
     hparams = content["hyper_parameters"]
     # A converted checkpoint names its model alone; the data comes from the command line.
     config = content.get("config") or {"model": {k: v for k, v in hparams.items() if k not in LINKS}}
-    kept = {key: config[key] for key in ("model", "data", SEED, "tracking") if key in config}
+    base = copy.deepcopy({key: config[key] for key in ("model", "data", SEED, "tracking") if key in config})
     # The weights are in the checkpoint, and with them the position embedding that they hold.
-    if kept.get("model", {}).pop("pretrained", None) and "position" in hparams:
-        kept["model"]["position"] = hparams["position"]
-    return [f"--config={yaml.safe_dump(kept)}", *rest]
+    if base.get("model", {}).pop("pretrained", None) and "position" in hparams:
+        base["model"]["position"] = hparams["position"]
+    return parse(command, rest, base=base)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from cct_lightning.build import build_run
 from cct_lightning.commands.failures import exit_on_known_errors
 from cct_lightning.config.parser import parse
-from cct_lightning.fit import build_run
 from cct_lightning.tracking.progress import quiet_libraries
 
 

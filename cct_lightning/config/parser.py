@@ -5,7 +5,7 @@ Names, types, defaults and help come from the signatures of `Classifier`, `Image
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.config.one_sentence import OneSentence
 from cct_lightning.config.recipes import expand_configs
-from cct_lightning.config.resolved import CLASSES, SEED, class_spec
+from cct_lightning.config.resolved import CLASSES, DEFAULT_SEED, SEED, class_spec
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.training.module import Classifier
@@ -46,7 +46,7 @@ def run_parser(command: str) -> RunParser:
     parser.add_argument(
         f"--{SEED}",
         type=int,
-        default=0,
+        default=DEFAULT_SEED,
         help="Seed of the weights, the order of the images, augmentation and dropout.",
     )
     parser.add_lightning_class_args(Trainer, "trainer")
@@ -86,18 +86,19 @@ def run_parser(command: str) -> RunParser:
     return parser
 
 
-def parse(command: str, args: Sequence[str]) -> Namespace:
+def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None = None) -> Namespace:
     """Parse the words of a command; see `run_parser`.
 
     Args:
         command: `fit`, `test` or `validate`.
         args: The words after it; recipes by name.
+        base: Options below those of the words: of the run that a checkpoint comes from.
 
     Raises:
-        InputError: No such recipe.
-        SystemExit: A wrong option (code 2, after one sentence), or help was asked for.
+        InputError: No such recipe, or a wrong option.
+        SystemExit: Help was asked for.
     """
-    options: Namespace = run_parser(command).parse_args(expand_configs(args))
+    options: Namespace = run_parser(command).parse_args(expand_configs(args, base=base))
     for key in CLASSES:
         if key in options:
             options[key] = class_spec(options[key])

@@ -77,12 +77,19 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
-def expand_configs(args: Sequence[str]) -> list[str]:
+def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None) -> list[str]:
     """Return the words of a command with each `--config NAME` replaced by the options of that recipe and its bases.
 
     Recipes come first, whatever their place, so that options always win.
+
+    Args:
+        args: The words.
+        base: Options below all recipes: those of the run that a checkpoint comes from.
+
+    Raises:
+        InputError: No such recipe.
     """
-    words, configs, rest = iter(args), list[dict[str, Any]](), list[str]()
+    words, configs, rest = iter(args), [dict(base or {})], list[str]()
     for word in words:
         option, equals, value = word.partition("=")
         if option in ("--config", "-c"):

@@ -23,6 +23,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
 
 SEED = "seed_everything"
+DEFAULT_SEED = 0
 
 # Options that never change a result: where data lies, how it is loaded, on what it is computed, what is watched and
 # kept. A dot at the end stands for all options below. The only such list.
@@ -124,6 +125,7 @@ class ResolvedConfig:
             InputError: An unknown model, data set or augmentation.
         """
         found = copy.deepcopy({key: _plain(value) for key, value in options.items()})
+        found.setdefault(SEED, DEFAULT_SEED)
         # What belongs to one launch alone.
         found |= {key: value for key, value in _LAUNCH.items() if key in found}
         for part in ("model", "data", "trainer"):

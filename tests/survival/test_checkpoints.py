@@ -17,8 +17,8 @@ import torch
 import yaml
 from survival.processes import checkpoint, end, metrics, start
 
-from cct_lightning.commands.evaluate import with_checkpoint_options
-from cct_lightning.config.parser import parse, run_parser
+from cct_lightning.commands.evaluate import evaluation_options
+from cct_lightning.config.parser import run_parser
 from cct_lightning.errors import InputError, TrainingFailed
 from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO, load_verified
 from cct_lightning.runs.checkpoints import find_checkpoint
@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from cct_lightning.commands.main import main
-import cct_lightning.fit
+import cct_lightning.build
 # Larger than every other file of the run, smaller than a checkpoint with the state of the optimizer.
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 sys.argv = ["cct", *sys.argv[1:]]
@@ -292,7 +292,7 @@ def test_checkpoint_of_an_older_version(cct: Cct) -> None:
 
 def test_options_win_over_those_of_a_checkpoint() -> None:
     words = ["--ckpt_path", str(OLD), "--data.batch_size", "50", "--model.ema_decay", "0.5"]
-    built = run_parser("test").instantiate(parse("test", with_checkpoint_options("test", words)))
+    built = run_parser("test").instantiate(evaluation_options("test", words))
     assert (built.data.batch_size, built.model.ema_decay) == (50, 0.5)
     assert built.model.hparams["arch"] == checkpoint(OLD)["hyper_parameters"]["arch"]
 
