@@ -1,7 +1,10 @@
-"""See what the model sees: functions on tensors, and pictures beside them.
+"""See what the model sees, and draw every figure of the package once: for notebooks, W&B and pages alike.
 
 A network goes in with a batch of normalized images, tensors come out; `plot_...` functions take tensors or arrays and
 return a matplotlib figure. Most need a Compact Transformer; what works with every network says so.
+
+A new picture for W&B is a function with `@picture` beside what it draws (`pictures.py` says how); colors and fonts are
+in `style.py`, maps over images in `overlay.py`, what is drawn of runs in `curves.py`, `confusion.py`, `efficiency.py`.
 """
 
 from cct_lightning.analysis.attention import (
@@ -14,6 +17,7 @@ from cct_lightning.analysis.attention import (
 )
 from cct_lightning.analysis.calibration import Reliability, plot_reliability, reliability, reliability_of
 from cct_lightning.analysis.confusion import confusion_matrix, most_confused, plot_confusion
+from cct_lightning.analysis.curves import curve, plot_curves, plot_results
 from cct_lightning.analysis.efficiency import (
     data_efficiency,
     plot_data_efficiency,
@@ -31,6 +35,7 @@ from cct_lightning.analysis.equivariance import (
 )
 from cct_lightning.analysis.features import layer_features, layer_tokens, plot_projection, project
 from cct_lightning.analysis.filters import plot_filters, tokenizer_filters
+from cct_lightning.analysis.images import plot_images, plot_predictions
 from cct_lightning.analysis.overlay import Overlay, blend, over_uniform, overlays, pixels, plot_overlays
 from cct_lightning.analysis.pictures import PICTURES, Maps, picture
 from cct_lightning.analysis.position import plot_position_similarity, position_embedding, position_similarity
@@ -55,6 +60,7 @@ __all__ = [
     "attention_maps",
     "blend",
     "confusion_matrix",
+    "curve",
     "data_efficiency",
     "input_gradient",
     "layer_features",
@@ -69,13 +75,17 @@ __all__ = [
     "plot_attention",
     "plot_class_weights",
     "plot_confusion",
+    "plot_curves",
     "plot_data_efficiency",
     "plot_filters",
+    "plot_images",
     "plot_overlays",
     "plot_pool_weights",
     "plot_position_similarity",
+    "plot_predictions",
     "plot_projection",
     "plot_reliability",
+    "plot_results",
     "plot_rollout",
     "plot_saliency",
     "plot_schedule",

@@ -3,9 +3,9 @@
 Letters: N test images, K classes, S sample images, C channels, (H, W) image, (h, w) grid of tokens.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 from cct_lightning.analysis.confusion import confusion_matrix, percent_of_class
+from cct_lightning.analysis.curves import curve
 from cct_lightning.analysis.overlay import enlarged, over_uniform, overlays, pixels, png_address
 from cct_lightning.comparison.runs import Run
-from cct_lightning.runs.predictions import TEST_PREDICTIONS
+from cct_lightning.runs.folder import RunFolder
 
 _SHOWN = 12  # samples of each variant
 
@@ -54,22 +55,11 @@ def curves(runs: Sequence[Run], key: str) -> pd.DataFrame:
     Returns:
         Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
     """
-    parts = []
+    tables = []
     for run in runs:
-        if run.folder is None:
-            continue
-        try:
-            table = pd.read_csv(run.folder / "metrics.csv", usecols=["epoch", key])
-        except (OSError, ValueError):
-            continue
-        # The last value of an epoch counts: a continued run may have begun it twice.
-        parts.append(table.dropna().groupby("epoch", as_index=False).last())
-    if not parts:
-        return pd.DataFrame({"epoch": [], "mean": [], "std": []})
-    grouped = pd.concat(parts).groupby("epoch")[key]
-    table = grouped.agg(["mean", "std"]).fillna(0.0).reset_index()
-    table["epoch"] = table["epoch"].astype(int) + 1
-    return table
+        with contextlib.suppress(OSError, ValueError):  # no file, or none of this metric
+            tables += [pd.read_csv(run.folder / RunFolder.METRICS, usecols=["epoch", key])] if run.folder else []
+    return curve(tables, key)
 
 
 def predictions(run: Run) -> dict[str, Any] | None:
@@ -77,7 +67,7 @@ def predictions(run: Run) -> dict[str, Any] | None:
     if run.folder is None:
         return None
     try:
-        with np.load(run.folder / TEST_PREDICTIONS, allow_pickle=False) as file:
+        with np.load(run.folder / RunFolder.PREDICTIONS, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (OSError, ValueError, KeyError):
         return None
@@ -139,5 +129,5 @@ def samples(run: Run) -> list[Sample]:
 
 
 def has_predictions(run: Run) -> bool:
-    """Tell whether a run kept its test predictions."""
-    return run.folder is not None and Path(run.folder / TEST_PREDICTIONS).is_file()
+    """Say whether a run kept its test predictions."""
+    return run.folder is not None and (run.folder / RunFolder.PREDICTIONS).is_file()

@@ -1,0 +1,100 @@
+"""Learning curves, and results with their spread over seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cct_lightning.analysis.style import MARKERS, OKABE_ITO, figure_of, one_axes, styled
+
+
+def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFrame:
+    """Return the mean and deviation over runs of a metric by epoch.
+
+    Args:
+        metrics: The table of metrics.csv of a run, or those of several runs.
+        key: A column of it, such as val/acc.
+
+    Returns:
+        Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
+    """
+    tables = [metrics] if isinstance(metrics, pd.DataFrame) else metrics
+    parts = [table[["epoch", key]].dropna() for table in tables if key in table]
+    if not parts:
+        return pd.DataFrame({"epoch": [], "mean": [], "std": []})
+    # The last value of an epoch counts: a continued run may have begun it twice.
+    last = pd.concat([part.groupby("epoch", as_index=False).last() for part in parts])
+    found = last.groupby("epoch")[key].agg(["mean", "std"]).fillna(0.0).reset_index()
+    return found.assign(epoch=found["epoch"].astype(int) + 1)
+
+
+def _look(i: int) -> dict[str, Any]:
+    return {"color": OKABE_ITO[i % 7], "marker": MARKERS[i % len(MARKERS)]}
+
+
+@styled
+def plot_curves(
+    curves: Mapping[str, pd.DataFrame],
+    *,
+    label: str,
+    scale: float = 1.0,
+    chance: float | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw curves by epoch, each in a band of one standard deviation.
+
+    Args:
+        curves: Name -> the result of `curve`.
+        label: What is drawn, with its unit.
+        scale: A value times this is in that unit: 100 for a share in percent.
+        chance: What guessing reaches, in that unit; a dashed line.
+        ax: Axes to draw on; a new figure when None.
+
+    Returns:
+        The figure.
+    """
+    ax = one_axes(ax, (8, 4.5))
+    for i, (name, table) in enumerate(curves.items()):
+        mean, std = scale * table["mean"], scale * table["std"]
+        ax.plot(table["epoch"], mean, label=name, **_look(i))
+        ax.fill_between(table["epoch"], mean - std, mean + std, color=OKABE_ITO[i % 7], alpha=0.15, linewidth=0)
+    if chance is not None:
+        ax.axhline(chance, color="#777777", linestyle="--", linewidth=1.5, label="guessing")
+    ax.set(xlabel="epoch", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    if len(curves) > 1 or chance is not None:
+        ax.legend(frameon=False)
+    return figure_of(ax)
+
+
+@styled
+def plot_results(results: Mapping[str, Sequence[float]], *, label: str, scale: float = 1.0) -> Figure:
+    """Draw the result of each run (open marks), and mean and standard deviation of each variant (filled, with bars).
+
+    Args:
+        results: Variant -> the results of its runs.
+        label: What is drawn, with its unit.
+        scale: A value times this is in that unit: 100 for a share in percent.
+
+    Returns:
+        The figure.
+    """
+    ax = one_axes(None, (10, 1.4 + 0.8 * len(results)))
+    for i, values in enumerate(results.values()):
+        found = scale * np.asarray(values, dtype=float)
+        ax.scatter(
+            found, np.full(len(found), i + 0.2), s=60, facecolors="none", edgecolors=OKABE_ITO[i % 7],
+            marker=MARKERS[i % len(MARKERS)],
+        )  # fmt: skip
+        if len(found):
+            spread = found.std(ddof=1) if len(found) > 1 else 0.0
+            ax.errorbar(found.mean(), i, xerr=spread, markersize=10, capsize=6, **_look(i))
+    ax.set_yticks(range(len(results)), [name.replace(", ", "\n") for name in results])
+    ax.set(xlabel=label, ylim=(len(results) - 0.5, -0.5))
+    ax.grid(axis="x", alpha=0.3)
+    return figure_of(ax)
