@@ -14,7 +14,8 @@ from PIL import Image
 from running import run_cct
 
 from cct_lightning.commands.main import COMMANDS
-from cct_lightning.models.arch import budget, parse_arch
+from cct_lightning.models.arch import parse_arch
+from cct_lightning.models.complexity import budget
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -55,7 +55,8 @@ def split_spec(option: str, spec: PartSpec) -> tuple[str, dict[str, Any]]:
 
     Args:
         option: The option's name, for messages: `pool`.
-        spec: A name, an import path, or a dict of `class_path` and `init_args`.
+        spec: A name, an import path, or a dict of `class_path` and `init_args`. Arguments may also be beside
+            `class_path`, where `--model.pool.p 3` puts them; those win.
 
     Raises:
         InputError: A dict of another form, or arguments that are not plain data.
@@ -67,13 +68,12 @@ def split_spec(option: str, spec: PartSpec) -> tuple[str, dict[str, Any]]:
             f"The {option} is {spec!r}: give a name, an import path such as my_lab.MyClass, or a dict of class_path "
             "and init_args."
         )
-    for key in spec:
-        if key not in ("class_path", "init_args"):
-            raise InputError(f"The {option} has the key {key!r} beside class_path: arguments belong in init_args.")
-    arguments = spec.get("init_args") or {}
+    arguments, beside = spec.get("init_args") or {}, {**spec}
     if not isinstance(arguments, Mapping):
         raise InputError(f"The init_args of the {option} are {arguments!r}: give a dict of names and values.")
-    return spec["class_path"], {str(key): _plain(option, key, value) for key, value in arguments.items()}
+    for key in ("class_path", "init_args"):
+        beside.pop(key, None)
+    return spec["class_path"], {str(key): _plain(option, key, value) for key, value in {**arguments, **beside}.items()}
 
 
 def _plain(option: str, key: str, value: Any) -> Any:

@@ -116,6 +116,9 @@ def test_one_form() -> None:
     assert plain_spec("pool", "mean") == "mean"
     assert plain_spec("pool", {"class_path": "mean"}) == plain_spec("pool", {"class_path": "mean", "init_args": None})
     assert plain_spec("pool", {"class_path": "mean", "init_args": {}}) == "mean"
+    # As `--model.pool my_lab.GemPool --model.pool.p 3` arrives, after a recipe that says 2, too.
+    assert plain_spec("pool", {"class_path": "their_lab.GemPool", "p": 3}) == GEM
+    assert plain_spec("pool", {"class_path": "their_lab.GemPool", "init_args": {"p": 2}, "p": 3}) == GEM
     found = plain_spec("arch", NET)
     assert found == {"class_path": "their_lab.Net", "init_args": {"width": 8, "layers": [1, 2]}}
     assert json.loads(json.dumps(found)) == found
@@ -186,7 +189,7 @@ def test_through_checkpoints_and_conversions(options: dict[str, Any], tmp_path: 
         ({"pool": {"init_args": {"p": 3}}}, "give a name, an import path"),
         ({"pool": {"class_path": 3}}, "give a name, an import path"),
         ({"pool": 3}, "The pool is 3: give a name"),
-        ({"pool": {"class_path": "their_lab.GemPool", "p": 3}}, "beside class_path: arguments belong in init_args"),
+        ({"pool": {"class_path": "their_lab.GemPool", "p": 3, "init_arg": {}}}, "takes no argument 'init_arg'"),
         ({"pool": {"class_path": "their_lab.GemPool", "init_args": [3]}}, r"of the pool are \[3\]: give a dict"),
         ({"pool": {"class_path": "their_lab.GemPool", "init_args": {"p": Path("x")}}}, "which checkpoints can keep"),
         ({"name": {"class_path": "cct_2_3x1", "init_args": {"pool": "mean"}}}, "cct_2_3x1 takes no init_args"),
