@@ -99,7 +99,8 @@ def test_own_part_trains(cct: Callable[..., tuple[int, str, str]], workplace: Pa
     short = ["--trainer.max_epochs", "3", "--trainer.limit_train_batches", "2", "--tracking.mode", "disabled"]
     code, out, err = cct(*line.split()[1:], *short, "--run_dir", "run")
     assert code == 0, err
-    assert "pool: my_lab.TopPool" in (workplace / "run" / "config.yaml").read_text()
+    config = yaml.safe_load((workplace / "run" / "config.yaml").read_text())
+    assert config["model"]["pool"] == {"class_path": "my_lab.TopPool", "init_args": {"k": 2}}
     assert "test accuracy" in out
 
 
