@@ -1,5 +1,6 @@
 """One sentence for each thing that a run lacks, before it begins."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,33 @@ def test_a_sound_run_passes() -> None:
     check_training(Optim(), **SOUND)
 
 
+@pytest.mark.parametrize("epochs", [None, -1])
+@pytest.mark.parametrize(
+    "length",
+    [{"max_steps": 1}, {"max_time": "00:00:01:00"}, {"max_time": timedelta(hours=1)}, {"max_time": {"days": 1}}],
+)
+def test_steps_or_time_are_a_length(epochs: int | None, length: dict[str, Any]) -> None:
+    check_training(Optim(), **{**SOUND, "epochs": epochs, **length})
+
+
+def test_an_optimizer_that_is_not_there_is_found_early() -> None:
+    for name, word in (("muom", "choose adamw, muon.* Did you mean 'muon'"), ("my_lab.Lion", "Cannot import")):
+        with pytest.raises(InputError, match=word):
+            check_training(Optim(optimizer=name), **SOUND)
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         ({"epochs": None}, "needs a length"),
         ({"epochs": 0}, "0 epochs"),
         ({"epochs": -1}, "-1 epochs"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"max_steps": -2}, "max_steps is -2"),
+        ({"max_time": "10 minutes"}, "max_time is '10 minutes': give a time in days"),
+        ({"max_time": "00:00:00:00"}, "max_time is '00:00:00:00'"),
+        ({"max_time": {"minuets": 1}}, "max_time is"),
+        ({"epochs": 10, "max_steps": 1000}, "warm-up of 10"),
         ({"epochs": 10}, "warm-up of 10"),
         ({"accumulate": 0}, "accumulate_grad_batches"),
         ({"global_batch_size": 99, "accumulate": 2}, "by 1 devices x 2 accumulated"),

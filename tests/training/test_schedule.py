@@ -2,16 +2,21 @@
 
 import io
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback, Timer
 from torch import nn
+from training.small import classifier, digits, trainer
 
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.optimizers import build_optimizer
-from cct_lightning.training.optim.schedule import build_schedule
+from cct_lightning.training.optim.schedule import build_schedule, time_share
 
 NET = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
 
@@ -107,3 +112,128 @@ def test_bad_runs(options: dict[str, Any], run: dict[str, Any], word: str) -> No
     optimizer = build_optimizer(NET, optim, global_batch_size=1)
     with pytest.raises(InputError, match=word):
         build_schedule(optimizer, optim, **{"steps_per_epoch": 3, **run})
+
+
+class Rates(Callback):
+    """The rate of every optimizer step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.found.append(optimizer.param_groups[0]["lr"])
+
+
+def trained(folder: Path, optim: Optim, *callbacks: Callback, **options: Any) -> list[float]:
+    """Train digits in epochs of 10 batches; return the rates."""
+    data, kept = digits(16), Rates()
+    trainer(folder, kept, *callbacks, batches=10, limit_val_batches=0, **options).fit(
+        classifier(data, arch="cct_2_3x1", embed_dim=16, optim=optim), datamodule=data
+    )
+    return kept.found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_epochs": None, "max_steps": 25},
+        {"max_epochs": -1, "max_steps": 25},
+        {"max_epochs": 20, "max_steps": 25},
+        {"max_epochs": None, "max_steps": 13, "accumulate_grad_batches": 2},
+        {"max_epochs": 3},
+    ],
+)
+def test_the_curve_is_as_long_as_the_run(options: dict[str, Any], tmp_path: Path) -> None:
+    optim = Optim(lr=1e-3, warmup_epochs=1, warmup_lr=1e-4, schedule="linear")
+    steps, epoch = options.get("max_steps", 30), 10 // options.get("accumulate_grad_batches", 1)
+    found = trained(tmp_path, optim, **options)
+    # The warm-up takes an epoch of the data, whatever ends the run; the decay takes the rest.
+    warmup = [1e-4 + 9e-4 * step / epoch for step in range(epoch)]
+    decay = [1e-3 * (1 - step / (steps - epoch)) for step in range(steps - epoch)]
+    assert found == pytest.approx(warmup + decay)
+
+
+class StepsAsSeconds(Timer):
+    """A Timer for which each optimizer step takes a second."""
+
+    steps = 0
+
+    def time_elapsed(self, stage: str = "train") -> float:
+        return float(self.steps)
+
+    def on_before_zero_grad(self, *_: Any) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize("max_epochs", [-1, 100])
+def test_the_curve_ends_when_the_time_does(max_epochs: int, tmp_path: Path) -> None:
+    optim = Optim(lr=1e-3, warmup_epochs=0.5, warmup_lr=1e-4, min_lr=1e-5, schedule="linear")
+    found = trained(tmp_path, optim, StepsAsSeconds("00:00:00:40"), max_epochs=max_epochs)
+    warmup = [1e-4 + 9e-4 * step / 5 for step in range(5)]
+    decay = [1e-5 + 99e-5 * (1 - step / 35) for step in range(35)]
+    assert found == pytest.approx(warmup + decay)
+
+
+def curve(optim: Optim, share: Callable[[int], float], *, steps: float, run: int) -> list[float]:
+    """Return the rates of a run of 10 steps an epoch whose clock says so at each step."""
+    now = [0]
+    optimizer = build_optimizer(NET, optim, global_batch_size=1)
+    schedule = build_schedule(optimizer, optim, steps=steps, steps_per_epoch=10, time_share=lambda: share(now[0]))
+    found = []
+    for step in range(run):
+        now[0] = step + 1
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_larger_share_decides() -> None:
+    optim = Optim(lr=1.0, warmup_epochs=0, schedule="linear")
+    by_steps = [1 - step / 40 for step in range(40)]
+    # Time for twice the steps, and for half of them.
+    assert curve(optim, lambda step: step / 80, steps=40, run=40) == pytest.approx(by_steps)
+    assert curve(optim, lambda step: step / 20, steps=40, run=20) == pytest.approx(by_steps[::2])
+    # A slow first step, as with torch.compile, and a validation in the middle: the rate falls and does not rise again.
+    uneven = curve(optim, lambda step: min(1.0, 0.2 + step / 100 + 0.3 * (step > 25)), steps=math.inf, run=60)
+    assert uneven[1:] == sorted(uneven[1:], reverse=True)
+    assert uneven[-1] == 0
+
+
+def test_a_cool_down_before_the_time_is_up() -> None:
+    optim = Optim(lr=1.0, warmup_epochs=1, cooldown_epochs=1, min_lr=0.1, schedule="constant")
+    found = curve(optim, lambda step: step / 40, steps=math.inf, run=40)
+    assert found[10:30] == [1.0] * 20
+    assert found[30:] == pytest.approx([0.1] * 10)
+
+
+def test_the_time_of_a_continued_run_counts_from_its_beginning(tmp_path: Path) -> None:
+    timer = Timer("00:00:01:40")
+    timer.load_state_dict({"time_elapsed": {"train": 25.0}})  # as from a checkpoint
+    share = time_share(trainer(tmp_path, timer))
+    assert share is not None
+    assert share() == 0.25
+    assert time_share(trainer(tmp_path, Timer())) is None
+
+
+def test_every_group_has_the_rate_of_one_moment() -> None:
+    clock = iter(range(1, 1000))
+    optim = Optim(optimizer="muon", lr=1.0, muon_lr=1.0, warmup_epochs=0, schedule="linear")
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    optimizer = build_optimizer(net, optim, global_batch_size=1)
+    schedule = build_schedule(
+        optimizer, optim, steps=math.inf, steps_per_epoch=10, time_share=lambda: next(clock) / 1000
+    )
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+
+
+def test_a_run_without_a_length(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs the length"):
+        trained(tmp_path, Optim(warmup_epochs=0), max_epochs=-1)
+    with pytest.raises(InputError, match=r"leave nothing of a run of 0\.5 epochs"):
+        trained(tmp_path, Optim(warmup_epochs=1), max_epochs=-1, max_steps=5)

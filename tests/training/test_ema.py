@@ -1,7 +1,6 @@
-"""EMA, the stop on a lost loss and the gradient's norm, in real runs on scikit-learn's digits."""
+"""EMA in real runs on scikit-learn's digits: what is validated, shown, saved, tested and trained further."""
 
 import copy
-import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,66 +8,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
+from training.small import classifier, digits, last, load, trainer
 
-from cct_lightning.data.batch import Batch
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.errors import InputError, TrainingFailed
+from cct_lightning.errors import InputError
 from cct_lightning.training.callbacks.ema import EMA
-from cct_lightning.training.callbacks.gradient_norm import GradientNorm
-from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.module import Classifier
-from cct_lightning.training.optim import Optim
 
-
-@pytest.fixture
-def data(tmp_path: Path) -> ImageDataModule:
-    return ImageDataModule(name="digits", batch_size=64, cache_dir=str(tmp_path / "cache"), augment="none")
-
-
-def classifier(data: ImageDataModule, *, lr: float = 1e-3) -> Classifier:
-    torch.manual_seed(0)
-    return Classifier(
-        arch="cct_2_3x2",
-        img_size=data.img_size,
-        in_chans=data.in_chans,
-        num_classes=data.num_classes,
-        optim=Optim(lr=lr, warmup_epochs=0),
-        attn_drop=0.0,
-        drop_path_rate=0.0,
-    )
-
-
-def trainer(folder: Path, *callbacks: Callback, batches: int = 4, **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        limit_train_batches=batches,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        **{"max_epochs": 2, **options},
-    )
-
-
-def last(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-        save_on_exception=True,
-        enable_version_counter=False,
-    )
-
-
-def load(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)
+VERSION_0_1 = Path(__file__).parents[1] / "survival" / "version_0_1"
 
 
 class Trace(Callback):
@@ -176,64 +125,74 @@ def test_ema_wants_a_decay_between_0_and_1(decay: float) -> None:
         EMA(decay=decay)
 
 
-class Poison(Callback):
-    """Make one image of one batch NaN, as a broken file or an overflow would."""
+class Look(Callback):
+    """Keep the weights that a callback sees at the end of a validation, where pictures are drawn, and save there."""
 
-    def __init__(self, epoch: int, batch: int) -> None:
-        self.where = (epoch, batch)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: list[dict[str, Tensor]] = []
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        if (trainer.current_epoch, batch_idx) == self.where:
-            batch.image[3] = math.nan
-            self.index = batch.index.clone()
-            self.weights = copy.deepcopy(pl_module.state_dict())
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seen.append(copy.deepcopy(pl_module.state_dict()))
+        trainer.save_checkpoint(self.folder / f"{trainer.current_epoch}.ckpt", weights_only=False)
 
 
-def test_a_lost_loss_stops_before_the_weights_are(data: ImageDataModule, tmp_path: Path) -> None:
-    poison = Poison(1, 2)
-    run = trainer(tmp_path, poison, StopOnNonFiniteLoss(), last(tmp_path))
-    with pytest.raises(TrainingFailed, match=r"epoch 1 at step 6 \(batch 2, samples") as caught:
-        run.fit(classifier(data), datamodule=data)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert f"samples {', '.join(str(i) for i in poison.index[:8].tolist())}, ...)" in message
-    assert str(tmp_path / "nan.ckpt") in message
-    assert "bf16" not in message
-    state = load(tmp_path / "nan.ckpt")
-    assert_close(state["state_dict"], poison.weights)
-    failure = state["callbacks"]["StopOnNonFiniteLoss"]
-    assert torch.equal(failure["index"], poison.index)
-    assert (failure["epoch"], failure["step"], failure["batch_idx"]) == (1, 6, 2)
-    assert math.isnan(failure["loss"])
-    # The exception did not write over the end of epoch 0.
-    assert load(tmp_path / "last.ckpt")["global_step"] == 4
+def test_pictures_show_the_weights_that_were_measured(data: ImageDataModule, tmp_path: Path) -> None:
+    look, trace = Look(tmp_path), Trace()
+    # As the Classifier adds it: after the callbacks of the Trainer.
+    run, model = trainer(tmp_path, look, trace), classifier(data, ema_decay=0.9)
+    run.fit(model, datamodule=data)
+    assert len(look.seen) == 2
+    for epoch, (seen, validated) in enumerate(zip(look.seen, trace.validated, strict=True)):
+        assert_same(seen, validated)
+        # Whatever the module holds at the moment, a checkpoint has both.
+        saved = load(tmp_path / f"{epoch}.ckpt")
+        assert_same(saved["state_dict"], validated)
+        assert_same(saved["current_model_state"], trace.trained[4 * epoch + 3])
+    assert_same(model.state_dict(), look.seen[-1])
 
 
-@pytest.mark.parametrize("every", [3, 50])
-def test_a_lazy_look_names_the_right_step(data: ImageDataModule, tmp_path: Path, every: int) -> None:
-    # As on a GPU; with 50 it is the checkpoint at the end of the epoch that has to look.
-    poison = Poison(0, 1)
-    run = trainer(tmp_path, poison, StopOnNonFiniteLoss(every_n_batches=every), last(tmp_path))
-    with pytest.raises(TrainingFailed, match=r"epoch 0 at step 1 \(batch 1, samples"):
-        run.fit(classifier(data), datamodule=data)
-    assert torch.equal(load(tmp_path / "nan.ckpt")["callbacks"]["StopOnNonFiniteLoss"]["index"], poison.index)
-    assert not (tmp_path / "last.ckpt").exists()
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
 
 
-def test_a_rate_far_too_high_is_caught(data: ImageDataModule, tmp_path: Path) -> None:
-    run = trainer(tmp_path, StopOnNonFiniteLoss(run_dir=tmp_path / "run"), batches=10)
-    with pytest.raises(TrainingFailed, match="lower the learning rate"):
-        run.fit(classifier(data, lr=1e30), datamodule=data)
-    assert (tmp_path / "run" / "nan.ckpt").is_file()
+def test_the_average_is_where_the_weights_are(data: ImageDataModule, tmp_path: Path) -> None:
+    # In the hooks before `on_fit_start`, Lightning has not moved the module yet; here the device is a pretended one.
+    ema, model, run = EMA(decay=0.5), classifier(data), trainer(tmp_path)
+    run.state.fn = "fit"  # type: ignore[assignment]
+    ema.setup(run, model, "fit")
+    checkpoint = {"current_model_state": model.state_dict(), "averaging_state": {"n_averaged": torch.tensor(3)}}
+    ema.on_load_checkpoint(run, model, checkpoint)
+    assert {value.device.type for value in ema.weights} == {"cpu"}
+    ema.on_fit_start(run, model.to("meta"))
+    assert {value.device.type for value in ema.weights} == {"meta"}
 
 
-def test_a_sound_run_is_left_alone(data: ImageDataModule, tmp_path: Path) -> None:
-    watch = StopOnNonFiniteLoss(every_n_batches=3)
-    run = trainer(tmp_path, watch, GradientNorm(), last(tmp_path), gradient_clip_val=0.01)
-    run.fit(classifier(data), datamodule=data)
-    assert watch.state_dict() == {}
-    assert not (tmp_path / "nan.ckpt").exists()
-    # Before clipping: the clipped norm would be 0.01.
-    assert run.callback_metrics["train/grad_norm"] > 0.05
+def test_a_run_without_an_average_continues_with_one(data: ImageDataModule, tmp_path: Path) -> None:
+    trainer(tmp_path, last(tmp_path), max_epochs=1).fit(classifier(data), datamodule=data)
+    trace = Trace()
+    run = trainer(tmp_path, trace, last(tmp_path / "on"))
+    run.fit(classifier(data, ema_decay=0.9), datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert_close(load(tmp_path / "on" / "last.ckpt")["state_dict"], average(trace.trained, decay=0.9))
+
+
+def test_a_finished_run_of_version_0_1_continues(tmp_path: Path) -> None:
+    old = load(VERSION_0_1 / "last.ckpt")
+    assert_same(old["state_dict"], old["current_model_state"])  # that version kept the average alone
+    model, data = Classifier.load(VERSION_0_1 / "last.ckpt").train(), digits()
+    assert_same(model.state_dict(), old["state_dict"])
+    begun: list[dict[str, Tensor]] = []
+
+    class Begin(Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            begun.append(copy.deepcopy(pl_module.state_dict()))
+
+    run = trainer(tmp_path, Begin(), last(tmp_path), batches=1000, max_epochs=3)
+    run.fit(model, datamodule=data, ckpt_path=VERSION_0_1 / "last.ckpt", weights_only=True)
+    assert_same(begun[0], old["current_model_state"])
+    new = load(tmp_path / "last.ckpt")
+    assert new["global_step"] == 3 * old["global_step"] // 2
+    assert int(new["averaging_state"]["n_averaged"]) == 3 * int(old["averaging_state"]["n_averaged"]) // 2
+    assert not torch.equal(new["state_dict"]["net.head.weight"], new["current_model_state"]["net.head.weight"])
