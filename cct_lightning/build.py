@@ -16,10 +16,11 @@ from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from cct_lightning.compat import end_launched_processes, option_names
-from cct_lightning.config.parser import parse, plain, run_parser
+from cct_lightning.config.parser import LINKS, parse, plain, run_parser
 from cct_lightning.config.resolved import SEED, ResolvedConfig
 from cct_lightning.config.world import world_size
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.data.input_spec import stored_input_spec
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
@@ -146,6 +147,7 @@ def build_run(options: Namespace) -> Run:
     """
     dry = bool(options.trainer.fast_dev_run)
     _check_options(options, dry=dry)
+    _normalize_as_pretrained(options)
 
     pl.seed_everything(options[SEED], workers=True)
     built = run_parser("fit").instantiate(options)  # with the callbacks, loggers and plugins of the user's
@@ -210,6 +212,22 @@ def _check_options(options: Namespace, *, dry: bool) -> None:
         num_nodes=trainer.num_nodes,
         global_batch_size=options.data.global_batch_size,
     )
+
+
+def _normalize_as_pretrained(options: Namespace) -> None:
+    """Let a run that starts from a checkpoint of ours show its model the pixels that it was trained on.
+
+    Mean and standard deviation are the checkpoint's where the user gives none and the channels agree.
+    """
+    start, data = options.model.pretrained, options.data
+    if not isinstance(start, str) or not Path(start).expanduser().is_file() or data.mean or data.std:
+        return
+    spec = stored_input_spec(Path(start).expanduser())
+    if spec is None or spec.mean is None or spec.std is None:
+        return
+    where = ("name", "root", "cache_dir", "download", "img_size", "stored_size", "stream")
+    if ImageDataModule(**{key: data[key] for key in where}).in_chans == spec.in_chans:
+        data.mean, data.std = list(spec.mean), list(spec.std)
 
 
 def _check_built(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) -> None:
@@ -327,7 +345,7 @@ def fit(*recipes: str, options: Mapping[str, Any] | None = None, **named: Any) -
 
 
 def _whole_name(name: str) -> str:
-    known = option_names(run_parser("fit"))
+    known = [option for option in option_names(run_parser("fit")) if option not in {f"model.{link}" for link in LINKS}]
     if name in known:
         return name
     if name == "seed":

@@ -101,3 +101,18 @@ def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "q" in done.stderr
+
+
+def test_a_fine_tuning_run_normalizes_as_its_checkpoint_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = {"max_epochs": 1, "warmup_epochs": 0}
+    first = cct_lightning.fit("digits", mean=[0.5], std=[0.25], run_dir="first", **short)
+    second = cct_lightning.fit("digits", pretrained=str(first.run_dir / "best.ckpt"), run_dir="second", **short)
+    data = yaml.safe_load((second.run_dir / "config.yaml").read_text())["data"]
+    assert (data["mean"], data["std"]) == ([0.5], [0.25])
+    third = cct_lightning.fit(
+        "digits", pretrained=str(first.run_dir / "best.ckpt"), mean=[0.3], std=[0.3], run_dir="third", **short
+    )
+    assert yaml.safe_load((third.run_dir / "config.yaml").read_text())["data"]["mean"] == [0.3], "what the user says wins"

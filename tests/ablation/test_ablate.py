@@ -242,3 +242,32 @@ def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path)
     # Five epochs in ten seconds: five more take ten, and a whole run of eleven 22.
     assert all_left(plan, costs, concurrency=1) == pytest.approx(32, abs=0.5)
     assert all_left(plan[1:], costs[1:], concurrency=1) is None
+
+
+PART = """
+from cct_lightning.models.pooling import MeanPool
+
+
+class Scaled(MeanPool):
+    def __init__(self, *, embed_dim, by=1.0):
+        super().__init__(embed_dim=embed_dim)
+        self.by = by
+
+    def forward(self, tokens):
+        return self.by * super().forward(tokens)
+"""
+
+
+def test_trials_run_where_the_command_was_given(tmp_path: Path) -> None:
+    """Own parts and relative paths work in a trial as in `cct fit`."""
+    (tmp_path / "my_lab.py").write_text(PART)
+    own = {"class_path": "my_lab.Scaled", "init_args": {"by": 2.0}}
+    one = {"model__arch": {"value": "cct_2_3x1"}, "model__pool": {"value": own}, "seed_everything": {"value": 0}}
+    write_grid(tmp_path, **{**SMALL, **one}, data__cache_dir={"value": "cache"})
+    command = [*CCT, "ablate", "small.yaml", "--out", "runs"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=560, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 runs: 1 finished" in done.stdout
+    assert (tmp_path / "cache").is_dir()
