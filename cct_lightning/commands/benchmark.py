@@ -44,8 +44,8 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
             stack.callback(model.close)
         facts = [model.facts for model in models]
         for model in models:
-            for job in ("train", "forward"):
-                model.time(job, _WARM_UPS)
+            model.time("train", _WARM_UPS)
+            model.time("forward", _WARM_UPS)
         # Before the large matrix product, whose memory is not the model's.
         memory = [model.peak_memory() for model in models]
         counts = [{job: max(1, math.ceil(_BLOCK / model.time(job))) for job in JOBS} for model in models]
@@ -57,21 +57,16 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
     rows = []
     for case, found, fact, peak in zip(cases, seconds, facts, memory, strict=True):
         median = {job: statistics.median(found[job]) for job in JOBS}
-        train_gflops = count_flops(case)["train"] / median["train"] / 1e9
-        matmul_gflops = fact["matmul_flops"] / median["matmul"] / 1e9
-        rows.append(
-            {
-                **dataclasses.asdict(case),
-                "params": fact["params"],
-                "train_images_per_s": case.batch_size / median["train"],
-                "forward_images_per_s": case.batch_size / median["forward"],
-                "train_gflops": train_gflops,
-                "matmul_gflops": matmul_gflops,
-                "utilization": train_gflops / matmul_gflops,
-                "peak_memory_mib": None if peak is None else peak / 2**20,
-                "seconds": found,
-            }
-        )
+        row = {
+            **dataclasses.asdict(case),
+            "params": fact["params"],
+            "train_images_per_s": case.batch_size / median["train"],
+            "forward_images_per_s": case.batch_size / median["forward"],
+            "train_gflops": count_flops(case)["train"] / median["train"] / 1e9,
+            "matmul_gflops": fact["matmul_flops"] / median["matmul"] / 1e9,
+        }
+        row["utilization"] = row["train_gflops"] / row["matmul_gflops"]
+        rows.append({**row, "peak_memory_mib": None if peak is None else peak / 2**20, "seconds": found})
     return rows
 
 
@@ -123,14 +118,9 @@ def benchmark(
         check_precision(name, device_type=device)
     if compile:
         check_compiler(device)
+    size = img_size or parse_arch(arch).img_size[0]
     ours = Case(
-        maker="ours",
-        arch=arch,
-        img_size=img_size or parse_arch(arch).img_size[0],
-        batch_size=batch_size,
-        precision=chosen,
-        compile=compile,
-        device=device,
+        maker="ours", arch=arch, img_size=size, batch_size=batch_size, precision=chosen, compile=compile, device=device
     )
     cases = [ours]
     if peer is not None:

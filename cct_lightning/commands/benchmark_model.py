@@ -8,12 +8,12 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from cct_lightning.training.memory import keep_freed_memory
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.optimizers import build_optimizer
 
+T = TypeVar("T")
 _SETTLE = 0.3  # seconds
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -207,19 +208,22 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is not the model's
 
 
-def _serve(pipe: Connection, case: Case) -> None:
-    try:
-        if case.maker == "ours":
-            keep_freed_memory()  # as `cct fit` does
-        work = _Work(case)
-        params, side = sum(p.numel() for p in work.net.parameters()), len(work.square)
-        pipe.send({"params": params, "matmul_flops": 2 * side**3})
-        while (job := pipe.recv()) is not None:
-            pipe.send(work.peak_memory() if job == "memory" else work.time(*job))
-    except (EOFError, KeyboardInterrupt):
-        pass
-    except Exception as error:
-        pipe.send(error)
+_STARTED: list[_Work] = []  # the one of this process
+
+
+def _start(case: Case) -> dict[str, int]:
+    if case.maker == "ours":
+        keep_freed_memory()  # as `cct fit` does
+    _STARTED.append(work := _Work(case))
+    return {"params": sum(p.numel() for p in work.net.parameters()), "matmul_flops": 2 * len(work.square) ** 3}
+
+
+def _time(job: str, count: int) -> float:
+    return _STARTED[0].time(job, count)
+
+
+def _peak_memory() -> int | None:
+    return _STARTED[0].peak_memory()
 
 
 class Model:
@@ -227,41 +231,28 @@ class Model:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, case), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._facts = self._process.submit(_start, case)
 
-    @cached_property
-    def facts(self) -> dict[str, int]:
-        """What the model has: `params`, and `matmul_flops` of the product that `matmul` times.
-
-        Ask for it first: it is what the process sends when it is ready.
-        """
-        return self._receive()
-
-    def _receive(self) -> Any:
+    def _answer(self, future: Future[T]) -> T:
         try:
-            answer = self._pipe.recv()
-        except EOFError as error:
+            return future.result()
+        except BrokenProcessPool as error:
             raise RuntimeError(f"The process of {self.case.maker} ended; it may have run out of memory.") from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What the model has: `params`, and `matmul_flops` of the product that `matmul` times."""
+        return self._answer(self._facts)
 
     def time(self, job: str, count: int = 1) -> float:
         """Return the seconds of one repetition of `train`, `forward` or `matmul`, as a mean over `count`."""
-        self._pipe.send((job, count))
-        return float(self._receive())
+        return self._answer(self._process.submit(_time, job, count))
 
     def peak_memory(self) -> int | None:
         """Return the peak memory so far in bytes."""
-        self._pipe.send("memory")
-        return self._receive()
+        return self._answer(self._process.submit(_peak_memory))
 
     def close(self) -> None:
         """End the process."""
-        with contextlib.suppress(OSError):  # it has ended already
-            self._pipe.send(None)
-        self._process.join()
+        self._process.shutdown()

@@ -19,24 +19,8 @@ from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.parts import Parts, PartSpec, plain_spec
 
 
-@dataclass(frozen=True)
-class Size:
-    """The width of an encoder: see `SIZES`."""
-
-    num_heads: int
-    mlp_ratio: float
-    embed_dim: int
-
-
-# Encoder layers -> width (paper, table of variants). A depth between two rows takes the row below it.
-SIZES: dict[int, Size] = {
-    2: Size(num_heads=2, mlp_ratio=1, embed_dim=128),
-    4: Size(num_heads=2, mlp_ratio=1, embed_dim=128),
-    6: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
-    7: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
-    8: Size(num_heads=4, mlp_ratio=2, embed_dim=256),
-    14: Size(num_heads=6, mlp_ratio=3, embed_dim=384),
-}
+# Least number of encoder layers -> heads, MLP ratio, embedding dimension (paper, table of variants: 2, 4, 6, 7, 14).
+SIZES: dict[int, tuple[int, int, int]] = {1: (2, 1, 128), 6: (4, 2, 256), 14: (6, 3, 384)}
 
 # Family -> tokenizer, pooling (paper, section 3).
 FAMILIES: dict[str, tuple[str, str]] = {
@@ -66,20 +50,8 @@ HIDDEN_CHANS = 64  # channels of every convolution block before the last
 class Arch:
     """All that defines a Compact Transformer; a name decides it, keywords override it.
 
-    Attributes:
+    Attributes: those of `Parts`, all concrete, and:
         name: The name it came from.
-        tokenizer: `conv`, `patch`, or the import path of a `Tokenizer`; a dict where it has arguments, see `parts.py`.
-        kernel_size: Kernel of the convolutions, or side of a patch, in pixels.
-        conv_blocks: Convolution blocks of the tokenizer (1 for patches).
-        position: `learnable`, `sine`, `none`, or a `PositionEmbedding` likewise.
-        pool: `seqpool`, `class_token`, `mean`, `max`, or a `Pooling` likewise.
-        depth: Encoder layers.
-        embed_dim: Dimension of a token.
-        num_heads: Attention heads; they divide `embed_dim`.
-        mlp_ratio: Hidden dimension of the MLP over `embed_dim`.
-        attn_drop: Dropout probability of the attention weights.
-        proj_drop: Dropout probability after positions, projections and MLP layers.
-        drop_path_rate: Stochastic depth of the last layer; it rises linearly from 0 at the first.
         img_size: (H, W) in pixels.
         in_chans: Channels of the image.
         num_classes: Classes.
@@ -137,7 +109,7 @@ def parse_arch(name: str) -> Arch:
         )
     depth, img = int(found["depth"]), int(found["img"] or 32)
     tokenizer, pool = FAMILIES[found["family"]]
-    size = SIZES[max((layers for layers in SIZES if layers <= depth), default=min(SIZES))]
+    num_heads, mlp_ratio, embed_dim = SIZES[max(layers for layers in SIZES if layers <= depth)]
     return Arch(
         name=name,
         tokenizer=tokenizer,
@@ -146,9 +118,9 @@ def parse_arch(name: str) -> Arch:
         position="sine" if found["sine"] else "learnable",
         pool=pool,
         depth=depth,
-        embed_dim=size.embed_dim,
-        num_heads=size.num_heads,
-        mlp_ratio=size.mlp_ratio,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        mlp_ratio=mlp_ratio,
         img_size=(img, img),
         # The published 224 and 384 models that name no data set are ImageNet's (14 layers) or Flowers-102's (7).
         num_classes=_CLASSES.get(found["data"], 10 if img < 224 else 1000 if depth == 14 else 102),
