@@ -56,27 +56,40 @@ def set_rates(schedule: Any, rates: list[Any]) -> None:
     schedule._last_lr = rates
 
 
-def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batches: bool) -> None:
+def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batches: bool, at_the_end: bool) -> None:
     """Put the loops' progress in a checkpoint into the form that Lightning restarts from exactly.
 
-    Lightning expects checkpoints from its own hooks at the end of batches and epochs; saved before a batch or amid a
-    validation, its counters would skip a batch, a validation or a row of the metrics.
+    Lightning expects checkpoints from its own hooks at the end of batches and epochs; saved before a batch, amid a
+    validation or at the end of a run, its counters would skip a batch, a validation, a row of the metrics, or the rest
+    of an epoch that `max_steps` or `max_time` cut short.
 
     Args:
         trainer: In `fit`, training or validating.
         checkpoint: As Lightning made it; changed in place.
         between_batches: It is saved in `on_train_batch_start`, before the batch is used.
+        at_the_end: It is saved in `on_train_end`.
     """
-    loops = checkpoint["loops"]["fit_loop"]
+    loops, accumulated = checkpoint["loops"]["fit_loop"], trainer.accumulate_grad_batches
     progress = loops["epoch_loop.batch_progress"]
     total, current = progress["total"], progress["current"]
+    if cut_short := at_the_end and not progress["is_last_batch"] and current["ready"] < trainer.num_training_batches:
+        # As if saved before the next batch; batches that time left no optimizer step for are taken anew.
+        unused = current["ready"] % accumulated
+        for counts in (total, current):
+            for name in ("started", "processed", "completed"):
+                counts[name] -= unused
+        current["ready"] = current["started"] + 1
+        for counts in loops["epoch_progress"].values():
+            counts["processed"] -= 1
+            counts["completed"] -= 1
     # After a restart, Lightning counts the batch that was taken anew twice, and then takes other states for others.
     total["ready"] = total["started"] + current["ready"] - current["started"]
-    if between_batches:
+    if between_batches or cut_short:
         # The batch about to begin counts as ready, so that a restart takes it anew; for this, Lightning adds one to
-        # the steps that it logs by.
+        # the steps that it logs by where it takes the batch for one that ends a step.
         progress["is_last_batch"] = False
-        if not trainer.fit_loop.epoch_loop._should_accumulate():
+        last = current["ready"] == trainer.num_training_batches and not trainer.strategy.handles_gradient_accumulation
+        if current["ready"] % accumulated == 0 or last:
             loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
     elif trainer.validating and trainer.state.status == "interrupted":
         # As in the first batch, whatever was reached: the metrics of the others are not in the checkpoint. (A

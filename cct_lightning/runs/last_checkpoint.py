@@ -34,13 +34,14 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, *, run_dir: Path, every_minutes: float) -> None:
         self.path, self.every_seconds = run_dir / LAST, 60 * every_minutes
         self.interrupts = Interrupts()
-        self._between_batches = False
+        self._between_batches = self._at_the_end = False
         self._saved_at, self._saved_step = 0.0, -1
         self._talk: Any = None  # a process group, where there are several processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals."""
         self.interrupts.listen()
+        self._at_the_end = False
         # Over the CPU: over NCCL, every talk would wait for the steps that the GPUs have not done yet.
         self._talk = distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
@@ -87,7 +88,8 @@ class LastCheckpoint(Checkpoint):
             self._end(trainer, exception)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end of training."""
+        """Save the end of training; a longer run continues where it is, also amid an epoch."""
+        self._at_the_end = True
         self._save(trainer)
 
     def _end(self, trainer: pl.Trainer, stopped: Stopped) -> None:
@@ -111,4 +113,4 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Put the loops' progress into the form that Lightning restarts from exactly."""
         if trainer.training or trainer.validating:
-            make_restart_exact(trainer, checkpoint, between_batches=self._between_batches)
+            make_restart_exact(trainer, checkpoint, between_batches=self._between_batches, at_the_end=self._at_the_end)

@@ -38,6 +38,7 @@ BATCHES = 7  # an epoch, of which the first and the sixth are those where severa
 KINDS: dict[str, dict[str, Any]] = {
     "averaged": {"ema_decay": 0.9},
     "frozen": {"finetune": FineTune(freeze_backbone=True), "ema_decay": 0.9},
+    "limited by steps": {"max_steps": 17, "longer_than": 12},
     "accumulated": {"optim": Optim(optimizer="muon", warmup_epochs=0.5, schedule="constant"), "accumulate": 2},
 }
 # The moment of the interruption: epoch, and batch in training, or None for the validation.
@@ -84,7 +85,15 @@ class Modes(Callback):
         assert training == ({"head"} if frozen else {name for name, _ in pl_module.net.named_modules()}), training
 
 
-def fit(folder: Path, interrupt: Callback | None, *, accumulate: int = 1, epochs: int = 3, **options: Any) -> None:
+def fit(
+    folder: Path,
+    interrupt: Callback | None,
+    *,
+    accumulate: int = 1,
+    max_epochs: int = 3,
+    max_steps: int = -1,
+    **options: Any,
+) -> None:
     """Train, from last.ckpt where there is one."""
     torch.manual_seed(0)
     data = ImageDataModule(name="digits", batch_size=16, num_workers=0, augment="light", mixing=None)
@@ -112,7 +121,8 @@ def fit(folder: Path, interrupt: Callback | None, *, accumulate: int = 1, epochs
         accelerator="cpu",
         devices=PROCESSES,
         strategy="ddp" if PROCESSES > 1 else "auto",
-        max_epochs=epochs,
+        max_epochs=max_epochs if max_steps == -1 else -1,
+        max_steps=max_steps,
         limit_train_batches=BATCHES,
         limit_val_batches=3,
         accumulate_grad_batches=accumulate,
@@ -130,7 +140,10 @@ def fit(folder: Path, interrupt: Callback | None, *, accumulate: int = 1, epochs
 
 def main(folder: Path) -> None:
     """Train every run of the matrix."""
-    for kind, options in KINDS.items():
+    for kind, chosen in KINDS.items():
+        options, shorter = dict(chosen), {"max_epochs": 2}
+        if "longer_than" in options:
+            shorter = {"max_steps": options.pop("longer_than")}
         fit(folder / kind / "undisturbed", None, **options)
         for name, moment in INTERRUPTIONS.items():
             interrupt = Interrupt(*moment)
@@ -140,8 +153,8 @@ def main(folder: Path) -> None:
                 fit(folder / kind / name, interrupt, **options)
             else:
                 raise AssertionError(f"{kind}, {name}: nothing was interrupted")
-        # The same command with more epochs: two and then three are three.
-        fit(folder / kind / "trained longer", None, epochs=2, **options)
+        # The same command with a greater length.
+        fit(folder / kind / "trained longer", None, **{**options, **shorter})
         fit(folder / kind / "trained longer", None, **options)
 
 

@@ -2,12 +2,12 @@
 
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Timer
 from survival.processes import assert_same_run, checkpoint
 
 from cct_lightning.config.resolved import ResolvedConfig
@@ -47,7 +47,15 @@ class Signals(Callback):
             self._send(("val", trainer.current_epoch, batch_idx))
 
 
-def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "adamw", **options: Any) -> None:
+def fit(
+    folder: Path,
+    signals: Callback,
+    *,
+    workers: int = 0,
+    optimizer: str = "adamw",
+    schedule: Literal["cosine", "constant"] = "cosine",
+    **options: Any,
+) -> None:
     """Train six batches an epoch, from last.ckpt where there is one."""
     torch.manual_seed(0)
     data = ImageDataModule(name="digits", batch_size=32, num_workers=workers, augment="light")
@@ -60,7 +68,7 @@ def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "a
         proj_drop=0.2,
         drop_path_rate=0.2,
         ema_decay=0.9,
-        optim=Optim(optimizer=optimizer, warmup_epochs=0.5),  # type: ignore[arg-type]
+        optim=Optim(optimizer=optimizer, warmup_epochs=0.5, schedule=schedule),  # type: ignore[arg-type]
     )
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [
@@ -71,7 +79,6 @@ def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "a
     ]
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_epochs=3,
         limit_train_batches=6,
         logger=MetricsCsv(folder),
         callbacks=callbacks,
@@ -79,7 +86,7 @@ def fit(folder: Path, signals: Signals, *, workers: int = 0, optimizer: str = "a
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **options,
+        **{"max_epochs": 3, **options},
     )
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
 
@@ -131,3 +138,35 @@ def test_long_epochs_are_saved_within(tmp_path: Path) -> None:
     fit(tmp_path, Short([]))
     assert set(saved) == set(range(1, 19))
     assert checkpoint(tmp_path / "last.ckpt")["global_step"] == 18
+
+
+class BatchesAsSeconds(Timer):
+    """A Timer for which each batch takes a second."""
+
+    batches = 0
+
+    def time_elapsed(self, stage: str = "train") -> float:
+        return float(self.batches)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.batches += 1
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batches = int(state_dict["time_elapsed"]["train"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_with_more_time_a_run_continues_amid_the_epoch(accumulate: int, tmp_path: Path) -> None:
+    # The time is up within an epoch, and with accumulation between the batches of a step.
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulate, "schedule": "constant"}
+    fit(tmp_path / "whole", Signals([]), max_epochs=2, **options)
+    timer = BatchesAsSeconds("00:00:00:10")
+    fit(tmp_path / "parts", timer, max_epochs=-1, **options)
+    assert timer.batches == 10
+    assert checkpoint(tmp_path / "parts" / "last.ckpt")["global_step"] == 10 // accumulate
+    fit(tmp_path / "parts", Signals([]), max_epochs=2, **options)
+    whole, parts = (checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert whole["global_step"] == parts["global_step"]
+    for key in ("state_dict", "current_model_state"):
+        for name, value in whole[key].items():
+            assert torch.equal(value, parts[key][name]), (key, name)
