@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +19,7 @@ NOTE = (
     "linear layers, as the published tables count them; attention adds the two products of attention, which they leave "
     "out. Baselines and models of yours are built, and their MACs include attention."
 )
-_PARTS = {"tokenizer": TOKENIZER_COSTS, "pool": POOL_COSTS, "position": POSITION_COSTS}
+_PARTS: dict[str, Iterable[str]] = {"tokenizer": TOKENIZER_COSTS, "pool": POOL_COSTS, "position": POSITION_COSTS}
 
 
 def row(name: PartSpec, parts: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing_extensions import Unpack
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.parts import Parts, PartSpec, plain_spec
 
-
 # Least number of encoder layers -> heads, MLP ratio, embedding dimension (paper, table of variants: 2, 4, 6, 7, 14).
 SIZES: dict[int, tuple[int, int, int]] = {1: (2, 1, 128), 6: (4, 2, 256), 14: (6, 3, 384)}
 

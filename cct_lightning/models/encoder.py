@@ -17,8 +17,7 @@ from cct_lightning.errors import InputError
 def _cpu_mask(x: Tensor, p: float) -> Tensor:
     # nn.functional.dropout on a CPU costs more than the rest of the attention around it. Here one draw of 64 bits
     # decides over four elements, with p rounded down to a multiple of 1/65536, and the mask is made of numbers:
-    # operations on booleans are not vectorized.
-    # Not `random_`, which would be 15% faster but neither compiles nor vmaps.
+    # operations on booleans are not vectorized. `random_` would be 15% faster, but does not compile or vmap.
     draws = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 4),), dtype=torch.int64, device=x.device)
     keep = draws.view(torch.int16)[: x.numel()].ge_(int(p * 2**16) - 2**15)
     return keep.view(x.shape).to(x.dtype)
@@ -98,16 +97,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer.
-
-    Args:
-        embed_dim: Dimension D of a token.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden dimension of the MLP over D.
-        attn_drop: Dropout probability of the attention weights.
-        proj_drop: Dropout probability of the projections.
-        drop_path: Probability that a sample skips a residual branch (stochastic depth).
-    """
+    """One encoder layer; its arguments are those of `Encoder`, and `drop_path` is its own stochastic depth."""
 
     def __init__(
         self,
@@ -124,14 +114,14 @@ class Block(nn.Module):
         self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads, attn_drop=attn_drop, proj_drop=proj_drop)
         self.norm2 = nn.LayerNorm(embed_dim)
         self.mlp = Mlp(embed_dim=embed_dim, hidden_dim=int(embed_dim * mlp_ratio), drop=proj_drop)
-        # A mask: to compute the samples that stay alone takes as long within 3 % (benchmarks/cpu_parts.py), and a batch
-        # of another size in every step makes the kernels be chosen, and the memory be laid out, anew.
+        # A mask: computing only the samples that are kept takes as long within 3 % (benchmarks/cpu_parts.py), and a
+        # batch of another size in every step chooses kernels and allocates memory again.
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to (B, N, D)."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = self.norm2(x)  # the stream itself, not the branch alone: see the top of this file
+        x = self.norm2(x)  # the stream itself, not only the branch: see the top of this file
         return x + self.drop_path(self.mlp(x))
 
 
@@ -145,7 +135,8 @@ class Encoder(nn.Module):
         mlp_ratio: Hidden dimension of the MLP over D.
         attn_drop: Dropout probability of the attention weights.
         proj_drop: Dropout probability of the projections.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
+        drop_path_rate: Stochastic depth, the probability that a sample skips a residual branch, of the last block; it
+            rises linearly from 0 at the first.
 
     Raises:
         InputError: The heads do not divide the dimension.

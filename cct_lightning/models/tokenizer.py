@@ -115,4 +115,5 @@ class PatchTokenizer(Tokenizer):
         return [(self.patch_size, self.patch_size, 0)]
 
 
+# A new one is counted and measured; arithmetic for `cct models` without torch may be added in `complexity.py`.
 TOKENIZERS: dict[str, type[Tokenizer]] = {"conv": ConvTokenizer, "patch": PatchTokenizer}

@@ -84,7 +84,7 @@ class Scaled(PositionEmbedding):
 class Net(nn.Module):
     def __init__(self, *, img_size, in_chans, num_classes, width, layers=(1,)):
         super().__init__()
-        self.layers = layers
+        self.layers, self.arch = layers, "mine"
         self.conv = nn.Conv2d(in_chans, width, 3, padding=1)
         self.out = nn.Linear(width, num_classes)
 
@@ -219,6 +219,13 @@ def test_costs_of_parts_from_outside(parts: dict[str, Any]) -> None:
     built = summarize(create_model("cct_2_3x1", img_size=(16, 32), **parts), (16, 32), 3)
     assert found.attention_macs == 2 * 2 * 128 * found.tokens**2
     assert (found.tokens, found.params, found.macs + found.attention_macs) == (built.tokens, built.params, built.macs)
+
+
+def test_weights_of_another_model_are_one_sentence(tmp_path: Path) -> None:
+    torch.save(create_model(NET).state_dict(), tmp_path / "x.pth")
+    wider = {"class_path": "their_lab.Net", "init_args": {"width": 9}}
+    with pytest.raises(InputError, match=r"does not fit Net: conv.weight \(shape 8x3x3x3 stored, 9x3x3x3 wanted\)"):
+        create_model(wider, pretrained=tmp_path / "x.pth")
 
 
 def test_cct_models_takes_arguments(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,1 +1,5 @@
-"""Weights from files: reading, published names, downloads, fitting them to a model."""
+"""Weights from files: reading, published names, downloads, adapting them to a model.
+
+A file format or a check of files goes into `reader.py`, a published name into `download.py`, a naming of weights into
+`reference.py`, and what may differ between a model and its weights into `pretrained.py`.
+"""

@@ -1,4 +1,4 @@
-"""The published checkpoints: which there are, and how they get into the cache.
+"""The published checkpoints: their names, and their download into the cache.
 
 Source of names and addresses: the model zoo of the reference implementation (SHI-Labs/Compact-Transformers).
 """
@@ -20,8 +20,8 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cct_lightning.errors import InputError, nearest
 
-ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL names a mirror instead
-ATTEMPTS = 3  # connections in a row that bring nothing new before giving up
+ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror
+ATTEMPTS = 3  # connections in a row without a new byte before giving up
 TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 
@@ -31,7 +31,7 @@ class Published:
     """One published checkpoint.
 
     Attributes:
-        name: The model it belongs to.
+        name: Its model.
         tag: What it was trained on, as `pretrained` accepts it.
         file: Its path under `ADDRESS`.
     """
@@ -98,12 +98,12 @@ def checkpoint_folder() -> Path:
 
 
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
-    """Download a file unless it is there; a download that was cut off is continued where it stopped.
+    """Download a file unless it exists; an interrupted download is continued where it stopped.
 
     Args:
         url: Its address.
-        path: Where it shall be; while it is incomplete it lies beside that, as `.part`.
-        check: Called with the complete file before it gets its name; an `InputError` from it refuses the file.
+        path: Its destination; an incomplete download is kept beside it, as `.part`.
+        check: Called with the complete file before it is renamed; an `InputError` from it refuses the file.
 
     Returns:
         `path`.
@@ -116,7 +116,7 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock")):  # several processes of one run may want the same file
+        with FileLock(path.with_name(path.name + ".lock")):  # several processes of a run may need it
             if path.exists():
                 return path
             _download(url, part)
@@ -134,16 +134,16 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
 
 
 def _download(url: str, part: Path) -> None:
-    """Bring `part` to its full length, connecting again as long as that brings it further."""
+    """Download `part` in full, connecting again as long as each connection brings new bytes."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
             if _receive(url, part, before):
                 return
-            reason = "the connection broke off"
+            reason = "the connection broke"
         except urllib.error.HTTPError as error:
-            if error.code == 416 and before:  # nothing lies behind what is here
+            if error.code == 416 and before:  # the server has nothing after these bytes
                 if error.headers.get("Content-Range") == f"bytes */{before}":
                     return
                 part.unlink()
@@ -163,12 +163,12 @@ def _download(url: str, part: Path) -> None:
 
 
 def _receive(url: str, part: Path, have: int) -> bool:
-    """Receive what is missing behind the first `have` bytes; return whether the file is complete."""
+    """Receive the rest after the first `have` bytes; return whether the file is complete."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     response: HTTPResponse
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0  # the server sends it from the start
+            have = 0  # the server sends all of it
         length = response.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
@@ -179,5 +179,5 @@ def _receive(url: str, part: Path, have: int) -> bool:
                 file.write(chunk)
                 have += len(chunk)
                 bar.update(task, completed=have)
-    # Without a length the end of the connection is the end of the file; the check of its content decides then.
+    # Without a length, the end of the connection is the end of the file; the check of its content decides.
     return total is None or have == total

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.arch import PUBLISHED, Arch, parse_arch
+from cct_lightning.models.arch import PUBLISHED, parse_arch
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import PartSpec, split_spec
 from cct_lightning.models.position import resize_embedding, sine_table
@@ -87,24 +87,20 @@ def infer_arch(stored: StoredWeights) -> str:
     """
     state, found = stored.state, []
     depth = sum(name.endswith(".attn.qkv.weight") for name in state)
-    for name in PUBLISHED:
-        arch = parse_arch(name)
-        if (arch.depth, arch.num_classes) == (depth, stored_classes(stored)) and _entries(arch) == _shapes(state):
-            found.append((name, arch))
+    for arch in map(parse_arch, PUBLISHED):
+        if (arch.depth, arch.num_classes) == (depth, stored_classes(stored)):
+            with torch.device("meta"):
+                model = CompactTransformer(arch)
+            if _shapes(model.state_dict()) == _shapes(state):
+                found.append(arch)
     if len(found) > 1:  # learnable or sine: the same shapes
         wanted = "sine" if is_sine(state["position.embedding"]) else "learnable"
-        found = [(name, arch) for name, arch in found if arch.position == wanted]
+        found = [arch for arch in found if arch.position == wanted]
     if len(found) != 1:
         raise InputError(
             f"The checkpoint {stored.path} does not tell which model it holds: name it (--arch cct_7_3x1)."
         )
-    return found[0][0]
-
-
-def _entries(arch: Arch) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        model = CompactTransformer(arch)
-    return _shapes(model.state_dict())
+    return found[0].name
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -145,10 +141,10 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
         ),
     ]
     if problems:
-        arch = getattr(model, "arch", None)
+        name = model.arch.name if isinstance(model, CompactTransformer) else type(model).__name__
         holds = f" (it holds {stored.hparams['arch']!r})" if "arch" in stored.hparams else ""
         raise InputError(
-            f"The checkpoint {stored.path}{holds} does not fit {arch.name if arch else type(model).__name__}: "
+            f"The checkpoint {stored.path}{holds} does not fit {name}: "
             f"{'; '.join(problems)}: choose the model and the parts that it was trained with."
         )
     meta = any(parameter.is_meta for parameter in model.parameters())

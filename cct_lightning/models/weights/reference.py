@@ -1,4 +1,4 @@
-"""The names of the published checkpoints and ours, mapped both ways.
+"""The names of weights in the published checkpoints and ours, mapped both ways.
 
 Source: the state dicts of the reference implementation (SHI-Labs/Compact-Transformers).
 """
