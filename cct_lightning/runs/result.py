@@ -1,0 +1,35 @@
+"""What a run left, for Python and notebooks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cct_lightning.runs.folder import RunFolder
+from cct_lightning.training.module import Classifier
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left in its folder.
+
+    Attributes:
+        run_dir: The run folder.
+    """
+
+    run_dir: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Status, parameters, MACs, best validation accuracy, test accuracy, seconds."""
+        return RunFolder(self.run_dir).summary()
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Every logged value: one row for each step that logged, empty where a metric was not logged."""
+        return pd.read_csv(self.run_dir / RunFolder.METRICS)
+
+    def load(self) -> Classifier:
+        """Return the model of the best epoch (without a validation split, of the last), in evaluation mode."""
+        return Classifier.load(RunFolder(self.run_dir).to_test)
