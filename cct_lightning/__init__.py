@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cct_lightning.build import RunResult, fit
+    from cct_lightning.api import fit
     from cct_lightning.data.augment.augment import Augment
     from cct_lightning.data.batch import Batch
     from cct_lightning.data.datamodule import ImageDataModule
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cct_lightning.models.arch import parse_arch
     from cct_lightning.models.compact import CompactTransformer
     from cct_lightning.models.factory import create_model
+    from cct_lightning.runs.result import RunResult
     from cct_lightning.training.module import Classifier
     from cct_lightning.training.optim import Optim
 
@@ -30,9 +31,9 @@ _MODULES = {
     "ImageDataModule": "data.datamodule",
     "InputError": "errors",
     "Optim": "training.optim.optimizers",
-    "RunResult": "build",
+    "RunResult": "runs.result",
     "create_model": "models.factory",
-    "fit": "build",
+    "fit": "api",
     "parse_arch": "models.arch",
 }
 _PACKAGES = ("ablation", "analysis", "comparison", "data", "models", "runs", "tracking", "training")

@@ -1,13 +1,10 @@
-"""How a run is put together, from top to bottom: `build_run`. And `fit`, the same run from Python and notebooks."""
+"""How a run is put together, from top to bottom: `build_run`. The command line, Python and ablations all call it."""
 
 import copy
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
@@ -15,13 +12,13 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from cct_lightning.compat import end_launched_processes, option_names
-from cct_lightning.config.parser import LINKS, parse, plain, run_parser
+from cct_lightning.compat import end_launched_processes
+from cct_lightning.config.parser import plain, run_parser
 from cct_lightning.config.resolved import SEED, ResolvedConfig
 from cct_lightning.config.world import world_size
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.data.input_spec import stored_input_spec
-from cct_lightning.errors import InputError, nearest
+from cct_lightning.errors import InputError
 from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.runs.folder import RunFolder
@@ -30,14 +27,16 @@ from cct_lightning.runs.labels import closing_lines, costs, relative, start_mess
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.runs.predictions import PredictionsFile
 from cct_lightning.runs.record import RunRecord
+from cct_lightning.runs.result import RunResult
 from cct_lightning.system.atomic import remove_leftovers, write_text
 from cct_lightning.tracking.media import WandbMedia
-from cct_lightning.tracking.progress import Progress, progress, quiet_libraries
+from cct_lightning.tracking.progress import Progress, progress
 from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload, wandb_logger, wandb_mode
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.callbacks.seeding import StepSeed
 from cct_lightning.training.checks import (
+    check_continues,
     check_devices,
     check_sharding,
     check_training,
@@ -79,7 +78,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     finished: bool = False
 
-    def train(self) -> "RunResult | None":
+    def train(self) -> RunResult | None:
         """Train, then test the best epoch once.
 
         Returns:
@@ -164,7 +163,7 @@ def build_run(options: Namespace) -> Run:
     if (stored := folder.config()) is not None:
         stored.check_same_run(config, folder.path)
     if checkpoint is not None:
-        model.check_continues(load_verified(checkpoint))
+        check_continues(model, load_verified(checkpoint))
 
     mode, note = wandb_mode(options.tracking.mode)
     loggers = _loggers(built, folder, config, mode=mode)
@@ -285,79 +284,3 @@ def _callbacks(
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left in its folder.
-
-    Attributes:
-        run_dir: The run folder.
-    """
-
-    run_dir: Path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Status, parameters, MACs, best validation accuracy, test accuracy, seconds."""
-        return RunFolder(self.run_dir).summary()
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """Every logged value: one row for each step that logged, empty where a metric was not logged."""
-        return pd.read_csv(self.run_dir / RunFolder.METRICS)
-
-    def load(self) -> Classifier:
-        """Return the model of the best epoch (without a validation split, of the last), in evaluation mode."""
-        return Classifier.load(RunFolder(self.run_dir).to_test)
-
-
-def fit(*recipes: str, options: Mapping[str, Any] | None = None, **named: Any) -> RunResult:
-    """Train and test a model: the run of `cct fit`, with its run folder, tracking and resume, from Python.
-
-    Example:
-        >>> result = cct_lightning.fit("digits", pool="class_token", max_epochs=3, run_dir="runs/mine")
-        >>> result.summary["test/acc"], result.metrics, result.load()
-
-    Args:
-        *recipes: Shipped recipes by name, or YAML files; later ones win.
-        options: Options of `cct fit` by their whole names: {"model.optim.lr": 1e-3}.
-        **named: Options by the last part of their names, where only one ends so: `pool` is model.pool, `max_epochs`
-            trainer.max_epochs, `lr` model.optim.lr, `seed` seed_everything. `cct fit --help` lists all.
-
-    Returns:
-        The run folder, what the run reached, its metrics, and a way to load the model.
-
-    Raises:
-        InputError: An unknown option, or what was asked for cannot be done; nothing is written then.
-        KeyboardInterrupt: The run was interrupted; with the same `run_dir` it continues.
-    """
-    quiet_libraries()
-    given = {**(options or {}), **{_whole_name(name): value for name, value in named.items()}}
-    words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={_word(v)}" for key, v in given.items())]
-    try:
-        result = build_run(parse("fit", words)).train()
-    except Stopped as stopped:
-        raise KeyboardInterrupt(f"{stopped.name}: with the same run_dir the run continues.") from stopped
-    if result is None:
-        raise InputError("fast_dev_run leaves no run folder: use `cct fit --trainer.fast_dev_run true`.")
-    return result
-
-
-def _whole_name(name: str) -> str:
-    known = [option for option in option_names(run_parser("fit")) if option not in {f"model.{link}" for link in LINKS}]
-    if name in known:
-        return name
-    if name == "seed":
-        return SEED
-    found = [option for option in known if option.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"The option {name!r} could be {' or '.join(found)}: give it in `options` by its whole name.")
-    last = [option.rpartition(".")[2] for option in known]
-    raise InputError(f"`cct fit` has no option {name!r}.{nearest(name, last)}")
-
-
-def _word(value: Any) -> str:
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)

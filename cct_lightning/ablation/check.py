@@ -7,7 +7,7 @@ from cct_lightning.ablation.grid import GridRun
 from cct_lightning.config.parser import parse, plain, run_parser
 from cct_lightning.config.resolved import SEED, ResolvedConfig
 from cct_lightning.errors import InputError
-from cct_lightning.models.complexity import Summary, summarize
+from cct_lightning.models.complexity import Costs, summarize
 from cct_lightning.tracking.progress import quiet_libraries
 
 
@@ -42,7 +42,7 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
         InputError: A run that would not start.
     """
     quiet_libraries()
-    known: dict[str, Summary] = {}
+    known: dict[str, Costs] = {}
     checked = []
     for run in runs:
         try:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,8 @@ class Run:
         name: How to call it: its path below the folders that were given, or its name in W&B.
         status: `finished`, `failed`, `interrupted`, `running` or `waiting`.
         reason: Why it failed.
-        config: Its options, all concrete; of a run that failed early those of its command.
+        config: Its options, all concrete.
+        complete: Whether they are known; of a run that never started only those of its grid may be.
         summary: Final metrics and costs.
         index: Place in its grid.
         folder: Its folder; None for a run read from W&B.
@@ -35,6 +36,7 @@ class Run:
     status: str
     reason: str = ""
     config: ResolvedConfig = field(default_factory=lambda: ResolvedConfig({}))
+    complete: bool = True
     summary: Mapping[str, Any] = field(default_factory=dict)
     index: int | None = None
     folder: Path | None = None
@@ -105,25 +107,30 @@ def read_run(name: str, folder: Path) -> Run:
     if status != "finished" and record:
         state = read_state(folder)
         status, reason = state.status, state.reason
+    complete = True
+    if config is None:
+        config, complete = _config_of(record)
     return Run(
         name=name,
         status="running" if status == "trained" else status,
         reason=reason,
-        config=config or _config_of(record),
+        config=config,
+        complete=complete,
         summary=summary,
         index=record.get("index"),
         folder=folder,
     )
 
 
-def _config_of(record: Mapping[str, Any]) -> ResolvedConfig:
-    """Return the configuration of a run that ended before it wrote one, from the command of its ablation."""
-    parameters = record.get("parameters", {})
-    words = [*record.get("command", []), *(f"--{key}={value}" for key, value in parameters.items())]
+def _config_of(record: Mapping[str, Any]) -> tuple[ResolvedConfig, bool]:
+    """Return the configuration of a run that wrote none, by the command of its ablation, and whether that is all."""
+    words = [f"--{key}={value}" for key, value in record.get("parameters", {}).items()]
     try:
-        return ResolvedConfig.resolve(options_of(words)) if words else ResolvedConfig({})
+        if "command" in record:
+            return ResolvedConfig.resolve(options_of([*record["command"], *words])), True
     except InputError:  # why it did not start
-        return ResolvedConfig(options_of([f"--{key}={value}" for key, value in parameters.items()]))
+        pass
+    return ResolvedConfig(options_of(words)), False
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
@@ -138,20 +145,28 @@ def differing(runs: Sequence[Run]) -> list[str]:
     model has several.
     """
     keys = dict.fromkeys(key for run in runs for key in run.compared)
-    different = [key for key in keys if len({run.compared.get(key) for run in runs}) > 1]
-
-    def decided(key: str, by: Callable[[Run], Hashable]) -> bool:
-        known: dict[Hashable, Any] = {}
-        return all(known.setdefault(by(run), run.compared.get(key)) == run.compared.get(key) for run in runs)
-
+    different = [
+        key for key in keys if len({run.compared.get(key) for run in runs if run.complete or key in run.compared}) > 1
+    ]
+    runs = [run for run in runs if run.complete]
     arch = "model.arch"
-    if arch in different and not decided(arch, lambda run: frozenset({**run.compared, arch: None}.items())):
+    parts = [frozenset({**run.compared, arch: None}.items()) for run in runs]
+    if arch in different and not _decided(runs, arch, parts):
         different.remove(arch)
-    for parent, children in DERIVED.items():
-        for child in (f"{parent.split('.')[0]}.{name}" for name in children):
-            if parent in different and child in different and decided(child, lambda run, by=parent: run.compared.get(by)):
-                different.remove(child)
+    for parent in set(different) & set(DERIVED):
+        names = [run.compared.get(parent) for run in runs]
+        children = {f"{parent.split('.')[0]}.{name}" for name in DERIVED[parent]}
+        different = [key for key in different if key not in children or not _decided(runs, key, names)]
     return different
+
+
+def _decided(runs: Sequence[Run], key: str, by: Sequence[Hashable]) -> bool:
+    """Tell whether runs that agree in `by` agree in an option."""
+    known: dict[Hashable, Any] = {}
+    return all(
+        known.setdefault(name, run.compared.get(key)) == run.compared.get(key)
+        for run, name in zip(runs, by, strict=True)
+    )
 
 
 def values_of(run: Run, keys: Sequence[str]) -> dict[str, str]:

@@ -163,8 +163,8 @@ class ResolvedConfig:
     def results(self) -> dict[str, Any]:
         """Dotted option -> normal value, of those that can change a result; what is equal here computes the same."""
         found = {key: normal(value) for key, value in self.flat.items() if changes_results(key)}
-        if found.get("model.optim.muon_lr") is None and "model.optim.muon_lr" in found:
-            found["model.optim.muon_lr"] = found["model.optim.lr"]
+        if found.get("model.optim.muon_lr") == found.get("model.optim.lr"):
+            found["model.optim.muon_lr"] = None  # which is `lr`
         if "trainer.precision" in found:
             found["trainer.precision"] = found["trainer.precision"] or "32-true"
         arch = self.flat.get("model.arch")
