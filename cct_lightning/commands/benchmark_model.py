@@ -127,7 +127,8 @@ class _Work:
     def __init__(self, case: Case) -> None:
         torch.manual_seed(0)
         self.case, self.device = case, torch.device(case.device)
-        _forget_peak()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is not the model's
         self.memory_before = _resident("VmRSS")
         self.net = build(case).to(self.device)
         size = (case.batch_size, 3, case.img_size, case.img_size)
@@ -203,11 +204,6 @@ def _resident(field: str) -> int | None:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def _forget_peak() -> None:
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is not the model's
-
-
 _STARTED: list[_Work] = []  # the one of this process
 
 
@@ -218,12 +214,8 @@ def _start(case: Case) -> dict[str, int]:
     return {"params": sum(p.numel() for p in work.net.parameters()), "matmul_flops": 2 * len(work.square) ** 3}
 
 
-def _time(job: str, count: int) -> float:
-    return _STARTED[0].time(job, count)
-
-
-def _peak_memory() -> int | None:
-    return _STARTED[0].peak_memory()
+def _call(method: str, *args: Any) -> Any:
+    return getattr(_STARTED[0], method)(*args)
 
 
 class Model:
@@ -247,11 +239,11 @@ class Model:
 
     def time(self, job: str, count: int = 1) -> float:
         """Return the seconds of one repetition of `train`, `forward` or `matmul`, as a mean over `count`."""
-        return self._answer(self._process.submit(_time, job, count))
+        return self._answer(self._process.submit(_call, "time", job, count))
 
     def peak_memory(self) -> int | None:
         """Return the peak memory so far in bytes."""
-        return self._answer(self._process.submit(_peak_memory))
+        return self._answer(self._process.submit(_call, "peak_memory"))
 
     def close(self) -> None:
         """End the process."""

@@ -76,10 +76,6 @@ class SmallResNet(nn.Module):
         return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-def _resnet56(img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
-    return SmallResNet(blocks=9, in_chans=in_chans, num_classes=num_classes)
-
-
 def _mobilenet_v2(img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
     # Expansion, channels, blocks, stride: the paper's table 2 with stride 1 in the stem and in the second row.
     rows = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
@@ -120,7 +116,7 @@ def _deit(name: str, img_size: tuple[int, int], in_chans: int, num_classes: int)
 
 _BUILDERS: dict[str, Callable[[tuple[int, int], int, int], nn.Module]] = {
     "resnet18": _resnet18,
-    "resnet56": _resnet56,
+    "resnet56": lambda _, in_chans, num_classes: SmallResNet(blocks=9, in_chans=in_chans, num_classes=num_classes),
     "mobilenet_v2": _mobilenet_v2,
     "vit_b_16": _vit_b_16,
     "deit_tiny": partial(_deit, "deit_tiny"),

@@ -19,14 +19,14 @@ class Parts(TypedDict, total=False):
     """What can be swapped in a named model; what is left out comes from the name.
 
     Args:
-        tokenizer: `conv`, `patch`, or the import path of a subclass of `cct_lightning.models.tokenizer.Tokenizer`;
+        tokenizer: `conv`, `patch`, or the import path of a subclass of `cct_lightning.models.tokenizer.Tokenizer`, with
             class_path and init_args where it takes arguments.
         kernel_size: Kernel of the convolutions, or side of a patch, in pixels.
         conv_blocks: Convolution blocks of the tokenizer.
         position: `learnable`, `sine`, `none`, or the import path of a subclass of
-            `cct_lightning.models.position.PositionEmbedding`; class_path and init_args where it takes arguments.
+            `cct_lightning.models.position.PositionEmbedding`, likewise.
         pool: `seqpool`, `class_token`, `mean`, `max`, or the import path of a subclass of
-            `cct_lightning.models.pooling.Pooling`; class_path and init_args where it takes arguments.
+            `cct_lightning.models.pooling.Pooling`, likewise.
         depth: Encoder layers.
         embed_dim: Dimension of a token.
         num_heads: Attention heads, which must divide `embed_dim`.

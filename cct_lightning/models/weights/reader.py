@@ -104,7 +104,7 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def check_size(path: Path) -> None:
+def _check_size(path: Path) -> None:
     """Check that a checkpoint needs no more memory than it has bytes, before PyTorch unpacks it: it may be a zip bomb.
 
     Raises:
@@ -148,7 +148,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _unpickle(path: Path, *, verify: bool = False, mmap: bool = False) -> Any:
-    check_size(path)
+    _check_size(path)
     if verify:
         _check_sums(path)
     try:
