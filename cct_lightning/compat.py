@@ -59,7 +59,7 @@ def set_rates(schedule: Any, rates: list[Any]) -> None:
 def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batches: bool, at_the_end: bool) -> None:
     """Put the loops' progress in a checkpoint into the form that Lightning restarts from exactly.
 
-    Lightning expects checkpoints from its own hooks at the end of batches and epochs; saved before a batch, amid a
+    Lightning expects checkpoints from its own hooks at the end of batches and epochs; saved before a batch, in a
     validation or at the end of a run, its counters would skip a batch, a validation, a row of the metrics, or the rest
     of an epoch that `max_steps` or `max_time` cut short.
 

@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
             self._end(trainer, exception)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end of training; a longer run continues where it is, also amid an epoch."""
+        """Save the end of training; a longer run continues where it is, also in the middle of an epoch."""
         self._at_the_end = True
         self._save(trainer)
 

@@ -5,6 +5,7 @@ import shutil
 import sysconfig
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cct_lightning.data.arguments import at_least, per_device_batch_size
 from cct_lightning.errors import InputError
-from cct_lightning.models.parts import PartSpec
+from cct_lightning.models.parts import PartSpec, split_spec
 from cct_lightning.system.machine import cores
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.optimizers import find_optimizer
@@ -43,7 +44,7 @@ def device_type(accelerator: object) -> str:
 
 
 def devices_asked_for(devices: int | str | list[int]) -> int:
-    """Return the number of devices that the Trainer's option asks for; 1 where it is the machine that decides."""
+    """Return the number of devices that the Trainer's option asks for; 1 where the machine decides."""
     text = str(devices)
     return int(text) if text.isdecimal() else 1
 
@@ -89,18 +90,7 @@ def check_compiler(device_type: str) -> None:
         )
 
 
-def check_length(optim: Optim, *, epochs: int | None, max_steps: int = -1, max_time: MaxTime | None = None) -> None:
-    """Check that a run has a length, and that warm-up and cool-down leave something of it.
-
-    Args:
-        optim: Optimizer and schedule.
-        epochs: Epochs of the whole run; None or -1: no limit.
-        max_steps: Optimizer steps of the whole run; -1: no limit.
-        max_time: Time of the whole run, as Lightning takes it (`DD:HH:MM:SS`); None: no limit.
-
-    Raises:
-        InputError: The first thing that is wrong.
-    """
+def _check_length(optim: Optim, epochs: int | None, max_steps: int, max_time: MaxTime | None) -> None:
     if max_steps == 0 or max_steps < -1:
         raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
     if max_time is not None:
@@ -140,9 +130,9 @@ def check_training(
 
     Args:
         optim: Optimizer and schedule.
-        epochs: Epochs of the whole run; see `check_length`.
-        max_steps: Its optimizer steps.
-        max_time: Its time.
+        epochs: Epochs of the whole run; None or -1: no limit.
+        max_steps: Optimizer steps of the whole run; -1: no limit.
+        max_time: Time of the whole run, as Lightning takes it (`DD:HH:MM:SS`); None: no limit.
         precision: One of Lightning's.
         device_type: `cpu`, `cuda` or `mps`.
         compile: Whether torch.compile is asked for.
@@ -154,7 +144,7 @@ def check_training(
     Raises:
         InputError: The first thing that is wrong.
     """
-    check_length(optim, epochs=epochs, max_steps=max_steps, max_time=max_time)
+    _check_length(optim, epochs, max_steps, max_time)
     find_optimizer(optim.optimizer)
     if accumulate < 1:
         raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
@@ -189,4 +179,42 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float
         raise InputError(
             "The average of the weights needs full weights, and FSDP keeps pieces of them on each device: use "
             "--trainer.strategy ddp, or --model.ema_decay null."
+        )
+
+
+def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Check that a checkpoint belongs to a model.
+
+    Args:
+        model: A `Classifier`.
+        checkpoint: Of `cct fit`.
+
+    Raises:
+        InputError: It has weights of other names or shapes.
+    """
+    ours, theirs = (
+        {(name, getattr(value, "shape", None)) for name, value in state.items()}
+        for state in (model.state_dict(), checkpoint["state_dict"])
+    )
+    wrong = sorted({name for name, _ in ours ^ theirs})
+    if wrong:
+        raise InputError(
+            f"The checkpoint is of another model ({checkpoint['hyper_parameters']['arch']}): {len(wrong)} of its "
+            f"weights do not fit {model.hparams['arch']}, such as {', '.join(wrong[:3])}."
+        )
+
+
+def check_continues(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Check that training can continue from a checkpoint; see `check_fits`.
+
+    Raises:
+        InputError: It belongs to another model, or its optimizer trains other parts or in another way.
+    """
+    check_fits(model, checkpoint)
+    theirs, ours = checkpoint["hyper_parameters"], model.hparams
+    optimizers = [split_spec("optimizer", given["optim"]["optimizer"])[0] for given in (theirs, ours)]
+    if optimizers[0] != optimizers[1] or theirs.get("finetune", ours["finetune"]) != ours["finetune"]:
+        raise InputError(
+            "The checkpoint was trained with another model.optim.optimizer or model.finetune, and its state does "
+            "not fit these: keep them, or start from its weights alone with --model.pretrained."
         )

@@ -1,11 +1,11 @@
-"""How the C library hands out the memory of tensors on a CPU."""
+"""How the C library allocates the memory of tensors on a CPU."""
 
 import ctypes
 import platform
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory, in place of returning it to the system and having it cleared page by page again.
+    """Let glibc keep freed memory, which the system would otherwise take back and clear page by page.
 
     A training step frees and allocates the same large tensors every time; measured in benchmarks/training_step.py. The
     process keeps its peak memory until it ends. Nothing but speed changes.

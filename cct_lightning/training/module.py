@@ -28,6 +28,7 @@ from cct_lightning.models.parts import Parts, PartSpec, plain_spec
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.training.callbacks.ema import EMA
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
+from cct_lightning.training.checks import check_fits
 from cct_lightning.training.loss import MeanLoss, build_loss
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.finetune import FineTune
@@ -259,37 +260,7 @@ class Classifier(pl.LightningModule):
         """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
         trainer, kept = trainer_of(self), checkpoint.get("train_loss")
         if trainer is None or not is_sharded(trainer):
-            self.check_fits(checkpoint)  # pieces have been loaded already
+            check_fits(self, checkpoint)  # pieces have been loaded already
         if kept and kept["weight"] and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             # The first process continues with the sum of all, the others with nothing.
             self.train_loss.restore(**(kept if trainer.is_global_zero else {"total": 0.0, "weight": 0.0}))
-
-    def check_continues(self, checkpoint: dict[str, Any]) -> None:
-        """Say in one sentence when training cannot continue from a checkpoint, though its weights would fit.
-
-        Raises:
-            InputError: Its optimizer trains other parts, or in another way.
-        """
-        self.check_fits(checkpoint)
-        theirs, ours = checkpoint["hyper_parameters"], self.hparams
-        kept = [(given["optim"]["optimizer"], given.get("finetune") or ours["finetune"]) for given in (theirs, ours)]
-        if kept[0] != kept[1]:
-            raise InputError(
-                "The checkpoint was trained with another model.optim.optimizer or model.finetune, and its state does "
-                "not fit these: keep them, or start from its weights alone with --model.pretrained."
-            )
-
-    def check_fits(self, checkpoint: dict[str, Any]) -> None:
-        """Say in one sentence when a checkpoint belongs to another model.
-
-        Raises:
-            InputError: It does.
-        """
-        ours, theirs = self.state_dict(), checkpoint["state_dict"]
-        shapes = [{name: getattr(value, "shape", None) for name, value in state.items()} for state in (ours, theirs)]
-        wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if wrong:
-            raise InputError(
-                f"The checkpoint is of another model ({checkpoint['hyper_parameters']['arch']}): {len(wrong)} "
-                f"of its weights do not fit {self.hparams['arch']}, such as {', '.join(wrong[:3])}."
-            )

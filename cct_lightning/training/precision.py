@@ -9,11 +9,7 @@ _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-t
 
 
 def has_bf16(device_type: str) -> bool:
-    """Tell whether a kind of device computes in bfloat16 by itself; emulated, it is slower than float32.
-
-    Args:
-        device_type: `cpu`, `cuda` or `mps`.
-    """
+    """Tell whether `cpu`, `cuda` or `mps` computes in bfloat16 by itself; emulated, it is slower than float32."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":

@@ -38,7 +38,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_it_ends_as_the_undisturbed_run(runs: Path, kind: str, ending: str) -> None:
     whole, parts = runs / kind / "undisturbed", runs / kind / ending
     # Weights, average, optimizer, schedule, best epoch, every row of metrics.csv.
-    # A run that steps end amid an epoch sums up what it has of it, and the longer run the rest.
+    # A run that steps end within an epoch sums up what it has of it, and the longer run the rest.
     kept = without_ends_of_epochs if (kind, ending) == ("limited by steps", "trained longer") else metrics
     assert_same_run(
         whole, parts, rows=kept

@@ -156,7 +156,7 @@ class BatchesAsSeconds(Timer):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_with_more_time_a_run_continues_amid_the_epoch(accumulate: int, tmp_path: Path) -> None:
+def test_with_more_time_a_run_continues_within_the_epoch(accumulate: int, tmp_path: Path) -> None:
     # The time is up within an epoch, and with accumulation between the batches of a step.
     options: dict[str, Any] = {"accumulate_grad_batches": accumulate, "schedule": "constant"}
     fit(tmp_path / "whole", Signals([]), max_epochs=2, **options)

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from cct_lightning.errors import InputError
+from cct_lightning.training.checks import check_fits
 from cct_lightning.training.loss import MeanLoss
 from cct_lightning.training.module import Classifier
 
@@ -24,8 +25,8 @@ def test_one_class_is_no_classifier() -> None:
 def test_weights_of_another_model_are_named() -> None:
     checkpoint = {"state_dict": classifier(depth=3).state_dict(), "hyper_parameters": {"arch": "cct_3_3x1"}}
     with pytest.raises(InputError, match=r"another model \(cct_3_3x1\): 11 of its weights .* net\.encoder\.blocks\.2"):
-        classifier().check_fits(checkpoint)
-    classifier().check_fits({"state_dict": classifier().state_dict(), "hyper_parameters": {}})
+        check_fits(classifier(), checkpoint)
+    check_fits(classifier(), {"state_dict": classifier().state_dict(), "hyper_parameters": {}})
 
 
 def test_the_mean_loss_of_an_epoch_continues_to_the_last_digit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning: a head that learns faster, a backbone that stands still or learns the slower the earlier its layers are.
+"""Fine-tuning: a head that learns faster, a backbone that is frozen or learns the slower the earlier its layers are.
 
 Sources: layer-wise decay of the learning rate as in BEiT (Bao et al., arXiv 2106.08254) and MAE (He et al.,
 arXiv 2111.06377), where layer 0 is the embedding of the image, layer i + 1 block i, and the last layer what follows.
@@ -14,8 +14,9 @@ from torch import nn
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.weights.pretrained import head_of
+from cct_lightning.training.optim.groups import Groups
 
-# The blocks of the baselines, which stand in the order in which they are passed.
+# The blocks of the baselines, which are registered in the order in which they are passed.
 _BLOCKS = (
     re.compile(r"encoder\.layers\.encoder_layer_\d+"),  # torchvision's ViT
     re.compile(r"layer\d+\.\d+"),  # ResNets: layer1.0, layer1.1, layer2.0, ...
@@ -98,20 +99,18 @@ def layers(net: nn.Module) -> dict[str, int]:
     )
 
 
-def with_layer_rates(
-    groups: list[dict[str, Any]], net: nn.Module, *, lr: float, finetune: FineTune
-) -> list[dict[str, Any]]:
+def with_layer_rates(groups: Groups, net: nn.Module, *, lr: float, finetune: FineTune) -> Groups:
     """Split parameter groups by learning rate.
 
     Args:
-        groups: Of named parameters, as `cct_lightning.training.optim.optimizers.parameter_groups` gives them.
+        groups: As `parameter_groups` gives them.
         net: The model that they belong to.
         lr: Peak learning rate of the last layer.
         finetune: The options.
 
     Returns:
-        Groups with their own `lr` and otherwise the options of the group that they come from; the names tell the layer
-        (`decay.layer3`) or the head (`no_decay.head`). The groups as they are where the options change nothing.
+        Groups with their own `lr` and otherwise the options of the group that they come from, named by layer
+        (`decay.layer3`) or head (`no_decay.head`). The groups as they are where the options change nothing.
     """
     if finetune.head_lr_scale == 1 and finetune.layer_decay == 1:
         return groups

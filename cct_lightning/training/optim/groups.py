@@ -46,17 +46,12 @@ def parameter_groups(net: nn.Module, *, weight_decay: float) -> Groups:
     Raises:
         InputError: Nothing is trainable.
     """
-    groups: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
-    for name, parameter, decays in named_parameters(net):
-        groups[decays].append((name, parameter))
-    if not groups[True] and not groups[False]:
-        raise InputError("Nothing to train: every parameter of the model is frozen; unfreeze at least the head.")
-    return [
-        {
-            "name": "decay" if decays else "no_decay",
-            "params": members,
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for decays, members in groups.items()
-        if members
+    groups: Groups = [
+        {"name": "decay", "params": [], "weight_decay": weight_decay},
+        {"name": "no_decay", "params": [], "weight_decay": 0.0},
     ]
+    for name, parameter, decays in named_parameters(net):
+        groups[0 if decays else 1]["params"].append((name, parameter))
+    if not any(group["params"] for group in groups):
+        raise InputError("Nothing to train: every parameter of the model is frozen; unfreeze at least the head.")
+    return [group for group in groups if group["params"]]

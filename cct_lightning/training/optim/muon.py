@@ -24,8 +24,8 @@ from cct_lightning.training.optim.groups import Groups, named_parameters
 from cct_lightning.training.optim.options import Optim
 from cct_lightning.training.precision import has_bf16
 
+# Coefficients of the quintic iteration, chosen for its slope at zero; as in `torch.optim.Muon`.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic iteration, chosen for its slope at zero; as in `torch.optim.Muon`."""
 
 
 def orthogonalize(matrices: Tensor, *, dtype: torch.dtype, steps: int = 5) -> Tensor:
@@ -73,26 +73,12 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "muon": False,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**defaults, "muon": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: Computes the loss and the gradients first, and is what Lightning passes.
-
-        Returns:
-            What the closure returned.
-        """
+        """Update every parameter that has a gradient, after a closure (Lightning's) that computes the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.parts import PartSpec, split_spec
+from cct_lightning.models.parts import PartSpec, plain_spec
 
 Schedule = Literal["cosine", "linear", "constant"]
 Scaling = Literal["none", "linear", "sqrt"]
@@ -58,7 +58,7 @@ class Optim:
     base_batch_size: int = 128
 
     def __post_init__(self) -> None:
-        split_spec("optimizer", self.optimizer)
+        object.__setattr__(self, "optimizer", plain_spec("optimizer", self.optimizer))
         for name, allowed in (("schedule", get_args(Schedule)), ("lr_scaling", get_args(Scaling))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"optim.{name} is {getattr(self, name)!r}: choose {', '.join(allowed)}.")
@@ -76,22 +76,14 @@ class Optim:
             if not 0 <= value < 1:
                 raise InputError(f"optim.{name} holds {value}: a decay rate must be at least 0 and below 1.")
 
-    def lr_factor(self, global_batch_size: int) -> float:
-        """Return what `lr_scaling` multiplies every rate by.
-
-        Args:
-            global_batch_size: Samples of one optimizer step, over all devices and accumulated batches.
-        """
-        ratio = global_batch_size / self.base_batch_size
-        return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
-
     def for_a_trial(self) -> "Optim":
         """Return these options without warm-up and cool-down, for `fast_dev_run`: one epoch of a few batches."""
         return dataclasses.replace(self, warmup_epochs=0.0, cooldown_epochs=0.0)
 
     def scaled(self, global_batch_size: int) -> "Optim":
-        """Return the rates really used with this global batch size, `lr_scaling` applied and set to `none`."""
-        factor = self.lr_factor(global_batch_size)
+        """Return the rates used with this global batch size: `lr_scaling` applied, and set to `none`."""
+        ratio = global_batch_size / self.base_batch_size
+        factor = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
         return dataclasses.replace(
             self,
             lr=self.lr * factor,
