@@ -1,3 +1,4 @@
+# ruff: noqa: F401 (what is imported here is the public interface)
 """See what the model sees, and draw every figure of the package once: for notebooks, W&B and pages alike.
 
 A network goes in with a batch of normalized images, tensors come out; `plot_...` functions take tensors or arrays and
@@ -6,6 +7,8 @@ return a matplotlib figure. Most need a Compact Transformer; what works with eve
 A new picture for W&B is a function with `@picture` beside what it draws (`pictures.py` says how); colors and fonts are
 in `style.py`, maps over images in `overlay.py`, what is drawn of runs in `curves.py`, `confusion.py`, `efficiency.py`.
 """
+
+import types
 
 from cct_lightning.analysis.attention import (
     attention_maps,
@@ -50,71 +53,11 @@ from cct_lightning.analysis.saliency import input_gradient, plot_saliency, smoot
 from cct_lightning.analysis.seqpool import mean_by_class, plot_class_weights, plot_pool_weights, pool_weights
 from cct_lightning.analysis.stages import plot_stage_budget, stage_budget
 
-__all__ = [
-    "PICTURES",
-    "SHIFTS",
-    "Maps",
-    "Overlay",
-    "ReceptiveField",
-    "Reliability",
-    "attention_maps",
-    "blend",
-    "confusion_matrix",
-    "curve",
-    "data_efficiency",
-    "input_gradient",
-    "layer_features",
-    "layer_tokens",
-    "mean_by_class",
-    "measured_receptive_field",
-    "most_confused",
-    "over_uniform",
-    "overlays",
-    "picture",
-    "pixels",
-    "plot_attention",
-    "plot_class_weights",
-    "plot_confusion",
-    "plot_curves",
-    "plot_data_efficiency",
-    "plot_filters",
-    "plot_images",
-    "plot_overlays",
-    "plot_pool_weights",
-    "plot_position_similarity",
-    "plot_predictions",
-    "plot_projection",
-    "plot_reliability",
-    "plot_results",
-    "plot_rollout",
-    "plot_saliency",
-    "plot_schedule",
-    "plot_shift_consistency",
-    "plot_shift_error",
-    "plot_stage_budget",
-    "plot_token_gradient",
-    "pool_weights",
-    "position_embedding",
-    "position_similarity",
-    "project",
-    "published_schedule",
-    "receptive_field",
-    "reliability",
-    "reliability_of",
-    "residual_share",
-    "rollout",
-    "rollout_map",
-    "schedule_efficiency",
-    "shift_consistency",
-    "shift_error",
-    "shift_images",
-    "smooth_grad",
-    "stage_budget",
-    "token_gradient",
-    "tokenizer_filters",
-]
+__all__ = sorted(
+    name for name, value in globals().items() if not name.startswith("_") and not isinstance(value, types.ModuleType)
+)
 
 
 def __dir__() -> list[str]:
-    # The modules that these come from would stand between them, some with nearly the same names.
-    return sorted(__all__)
+    # The modules that these come from would be among them, some with nearly the same names.
+    return __all__

@@ -6,17 +6,16 @@ arXiv 2005.00928 (rollout).
 Letters: L layers, B batch, h heads or height of the token grid, P prefix tokens, N = P + h*w tokens.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from cct_lightning.analysis.overlay import UNIFORM, over_uniform, plot_overlays
+from cct_lightning.analysis.overlay import UNIFORM, over_uniform
 from cct_lightning.analysis.pictures import Maps, one_by_one, picture
 from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
-from cct_lightning.analysis.seqpool import read_weights
+from cct_lightning.analysis.seqpool import plot_pool_weights, read_weights
 from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
 from cct_lightning.models.position import Grid
@@ -121,11 +120,7 @@ def _picture(net: nn.Module, images: Tensor) -> Maps:
     return Maps(over_uniform(one_by_one(partial(rollout_map, net), images)), UNIFORM)
 
 
-def plot_rollout(
-    images: Tensor | Array, maps: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
-) -> Figure:
-    """Draw rollout maps (B, h, w) over their images (B, C, H, W); the color is the weight over the uniform one."""
-    return plot_overlays(images, over_uniform(maps), titles=titles, columns=columns)
+plot_rollout = plot_pool_weights  # both are weights of places
 
 
 @styled

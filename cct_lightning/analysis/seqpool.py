@@ -94,7 +94,7 @@ def mean_by_class(maps: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
 def plot_pool_weights(
     images: Tensor | Array, weights: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
-    """Draw pooling weights (B, h, w) over their images (B, C, H, W); the color is the weight over the uniform one."""
+    """Draw weights of places (B, h, w) over their images (B, C, H, W); the color is the weight over the uniform one."""
     return plot_overlays(images, over_uniform(weights), titles=titles, columns=columns)
 
 

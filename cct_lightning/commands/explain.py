@@ -6,22 +6,19 @@ attention rollout; for a network without tokens SmoothGrad stands in. Images are
 Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, K classes.
 """
 
-import base64
 import html
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from cct_lightning.analysis.attention import rollout_map
-from cct_lightning.analysis.overlay import blend, over_uniform, pixels
-from cct_lightning.analysis.saliency import smooth_grad
+from cct_lightning.analysis.overlay import UNIFORM, over_uniform, overlays, pixels, png_address
+from cct_lightning.analysis.pictures import Maps
+from cct_lightning.analysis.saliency import GRADIENT, smooth_grad
 from cct_lightning.analysis.seqpool import pool_weights
-from cct_lightning.analysis.style import Array, numbers
+from cct_lightning.analysis.style import Array
 from cct_lightning.commands.output import output_file
 from cct_lightning.commands.predict import Predictor
 from cct_lightning.data.storage.image_files import find_images
@@ -82,15 +79,6 @@ class Explanation:
     def __str__(self) -> str:
         unreadable = f", {self.errors} unreadable" if self.errors else ""
         return f"{self.images} images{unreadable}: {self.out}"
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """One kind of map for a batch of images: its name, its values and the unit of the largest one."""
-
-    name: str
-    maps: Array  # (B, h, w)
-    unit: str
 
 
 def explain(
@@ -160,31 +148,28 @@ def _about(predictor: Predictor, count: int) -> str:
     )
 
 
-def _panels(predictor: Predictor, images: Tensor) -> list[_Panel]:
+def _maps(predictor: Predictor, images: Tensor) -> dict[str, Maps]:
     model, batch = predictor.model, predictor.normalized(images)
     if not isinstance(model, CompactTransformer):
-        maps = numbers(smooth_grad(model, batch))
-        return [_Panel("SmoothGrad", maps, "logits per unit of the normalized pixel")]
+        return {"SmoothGrad": Maps(smooth_grad(model, batch), GRADIENT)}
     pool = _POOLS.get(str(model.arch.pool), "Pooling weights")
-    return [
-        _Panel(pool, over_uniform(pool_weights(model, batch)), "x uniform weight"),
-        _Panel("Attention rollout", over_uniform(rollout_map(model, batch)), "x uniform weight"),
-    ]
+    return {
+        pool: Maps(over_uniform(pool_weights(model, batch)), UNIFORM),
+        "Attention rollout": Maps(over_uniform(rollout_map(model, batch)), UNIFORM),
+    }
 
 
 def _entries(predictor: Predictor, images: Tensor) -> Iterator[str]:
     """Yield the inside of the entry of each image, stored (B, C, H, W) uint8."""
     if not len(images):
         return
-    panels, shown = _panels(predictor, images), pixels(predictor.input.shown(images))
-    height, width = predictor.spec.img_size
-    scale = -(-_SIDE // max(height, width))
+    shown = predictor.input.shown(images)
+    maps, plain = _maps(predictor, images), pixels(shown)
+    laid = {name: overlays(shown, found.values, side=_SIDE) for name, found in maps.items()}
     for i, best in enumerate(predictor.best(images)):
-        figures = [_figure(shown[i], "Image", "what the model reads")]
-        for panel in panels:
-            top = float(panel.maps[i].max())
-            picture = blend(shown[i], panel.maps[i], top=top, size=(height * scale, width * scale))
-            figures.append(_figure(picture, panel.name, f"largest: {top:.3g} {panel.unit}"))
+        figures = [_figure(plain[i], "Image", "what the model reads")]
+        for name, pairs in laid.items():
+            figures.append(_figure(pairs[i].mapped, name, f"largest: {pairs[i].top:.3g} {maps[name].unit}"))
         rows = "".join(
             f'<li style="--p:{100 * p:.2f}%"><span><bdi>{_text(name)}</bdi></span><span>{100 * p:.1f} %</span></li>'
             for name, p in best
@@ -193,11 +178,8 @@ def _entries(predictor: Predictor, images: Tensor) -> Iterator[str]:
 
 
 def _figure(picture: Array, name: str, note: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{_text(name)}">'
+        f'<figure><img src="{png_address(picture)}" alt="{_text(name)}">'
         f"<figcaption><strong>{_text(name)}</strong><br>{_text(note)}</figcaption></figure>"
     )
 

@@ -106,17 +106,22 @@ def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.
     ]
 
 
-def samples(run: Run) -> list[Sample]:
-    """Return the sample images of a run: the first ones of the test split, which all runs of a data set share."""
-    found = predictions(run)
-    if found is None or "image" not in found:
-        return []
+def samples(runs: Sequence[Run]) -> tuple[str, list[Sample]] | None:
+    """Return the sample images of the first run that has some: the first ones of the test split, which all runs share.
+
+    Returns:
+        The name of the run, and its samples; None where no run has any.
+    """
+    every = ((run.name, part) for run in runs if (part := predictions(run)) is not None and "image" in part)
+    name, found = next(every, ("", None))
+    if found is None:
+        return None
     images, classes = found["image"][:_SHOWN], found["classes"]
     mapped = [""] * len(images)
     if "weight" in found:
         heat = over_uniform(found["weight"][:_SHOWN].astype(np.float32))
         mapped = [png_address(pair.mapped) for pair in overlays(images, heat, shared=True)]
-    return [
+    return name, [
         Sample(
             image=png_address(enlarged(image)),
             overlay=overlay,
@@ -126,8 +131,3 @@ def samples(run: Run) -> list[Sample]:
         )
         for image, overlay, row in zip(pixels(images), mapped, found["row"], strict=False)
     ]
-
-
-def has_predictions(run: Run) -> bool:
-    """Say whether a run kept its test predictions."""
-    return run.folder is not None and (run.folder / RunFolder.PREDICTIONS).is_file()

@@ -27,14 +27,10 @@ def page(comparison: Comparison, *, title: str) -> str:
     from plotly.offline import get_plotlyjs
 
     from cct_lightning.comparison import figures
-    from cct_lightning.comparison.evidence import has_predictions, samples
+    from cct_lightning.comparison.evidence import samples
 
     curves = [(key, figures.learning_curves(comparison, key)) for key in metrics.CURVES]
     costs = [(key, figures.against_cost(comparison, key)) for key in _COSTS]
-    shown = [
-        (variant, next((run for run in variant.finished if has_predictions(run)), None))
-        for variant in comparison.variants
-    ]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -55,7 +51,7 @@ def page(comparison: Comparison, *, title: str) -> str:
             (name, figures.to_html(fig, f"confusion-{i}"))
             for i, (name, fig) in enumerate(figures.confusion_matrices(comparison))
         ],
-        samples=[(variant.name, run.name, samples(run)) for variant, run in shown if run is not None],
+        samples=[(v.name, *found) for v in comparison.variants if (found := samples(v.finished)) is not None],
         **_options(comparison),
     )
 
@@ -85,9 +81,7 @@ def _options(comparison: Comparison) -> dict[str, Any]:
     keys = list(comparison.options.values())
     known = sorted({key for run in runs for key in run.config.flat})
     same = [key for key in known if len({normal(run.config.flat.get(key)) for run in runs}) == 1]
-    varying = [
-        key for key in known if key not in same and key not in keys and (changes_results(key) or key == SEED)
-    ]
+    varying = [key for key in known if key not in same and key not in keys and (changes_results(key) or key == SEED)]
     base = comparison.baseline.runs[0] if comparison.baseline else None
     return {
         "option_keys": [*keys, *varying],

@@ -7,6 +7,7 @@
 Letters: N test images, K classes, k the five likeliest at most, S samples, C channels, (H, W) image, (h, w) tokens.
 """  # fmt: skip
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, distributed
 
 from cct_lightning.analysis.seqpool import pool_weights
+from cct_lightning.data.augment.input_transform import InputTransform
 from cct_lightning.data.batch import Batch
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import replacing
 from cct_lightning.training.sharding import is_sharded
@@ -76,12 +79,9 @@ def to_pixels(images: Tensor, pl_module: pl.LightningModule) -> np.ndarray:
     Returns:
         (B, C, H, W) uint8.
     """
-    shape = (1, -1, 1, 1)
-    mean, std = (
-        torch.tensor(pl_module.hparams.get(key) or [default], device=images.device).view(shape)
-        for key, default in (("mean", 0.0), ("std", 1.0))
-    )
-    return ((images.float() * std + mean).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    spec = InputSpec.from_hparams(pl_module.hparams)
+    spec = replace(spec, mean=spec.mean or (0.0,) * spec.in_chans, std=spec.std or (1.0,) * spec.in_chans)
+    return InputTransform(spec).to(images.device).to_pixels(images).cpu().numpy()
 
 
 def place_weights(pl_module: pl.LightningModule, images: Tensor) -> np.ndarray | None:
