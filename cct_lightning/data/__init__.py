@@ -1,8 +1,18 @@
-"""Data sets, loaders, and augmentation on the batch."""
+"""Data sets by name, their loaders, and what happens to a batch on its device.
+
+Where a change of each usual kind is made:
+
+- another data set: one file in `datasets/`; one of your own by import path, see `datasets/sources.py`
+- another operation or policy of augmentation: `augment/`
+- what happens to pixels before every model (sizes, crop, mean, std, class names): `input_spec.py`
+- how files are decoded and cached: `storage/`
+- validation splits and subsets: `split.py`; the order of training and mid-epoch resume: `sampler.py`
+- an option of all that: `datamodule.py`
+"""
 
 from cct_lightning.data.batch import Batch
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.data.datasets.readers import Arrays, Files
-from cct_lightning.data.datasets.sources import SOURCES, Source
+from cct_lightning.data.datasets.sources import SOURCES, Arrays, Files, Source, register
+from cct_lightning.data.input_spec import InputSpec
 
-__all__ = ["SOURCES", "Arrays", "Batch", "Files", "ImageDataModule", "Source"]
+__all__ = ["SOURCES", "Arrays", "Batch", "Files", "ImageDataModule", "InputSpec", "Source", "register"]

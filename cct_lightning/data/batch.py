@@ -90,6 +90,6 @@ class FileDataset(ImageDataset):
         return Batch(torch.from_numpy(images), self.label[index], index)
 
 
-def whole(batch: Any) -> Any:
-    """Collate nothing: `__getitems__` already returns a batch."""
+def uncollated(batch: Any) -> Any:
+    """Return a batch as it is: `__getitems__` has already collated it."""
     return batch

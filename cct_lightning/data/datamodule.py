@@ -6,23 +6,29 @@ C channels, H height, W width, K classes.
 
 import warnings
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 
 from cct_lightning.data.arguments import at_least, height_width, per_device_batch_size, seed32
 from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
-from cct_lightning.data.batch import Batch, ImageDataset, whole
+from cct_lightning.data.batch import Batch
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
-from cct_lightning.data.sampler import EpochSampler, Loader, accumulation, batches_done, sampler_kwargs
+from cct_lightning.data.sampler import (
+    Loader,
+    accumulation,
+    batches_done,
+    check_splits,
+    evaluation_loader,
+    sampler_kwargs,
+    training_loader,
+)
 from cct_lightning.data.split import Subsets, split_up
 from cct_lightning.data.storage.store import Request, StoredImages, held_size, open_stored
 from cct_lightning.errors import InputError
@@ -140,7 +146,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @cached_property
     def transform(self) -> BatchTransform:
-        """What happens to a batch on its device: augmentation, normalization, mixing."""
+        """Augmentation, normalization and mixing of a batch on its device."""
         return BatchTransform(self.input_spec, policy=self.policy, mixing=self.mixing, seed=self.seed)
 
     @property
@@ -222,15 +228,7 @@ class ImageDataModule(pl.LightningDataModule):
                     f"data.{name} needs one positive number for each of {self.in_chans} channels; got {list(values)}."
                 )
         devices = sampler_kwargs(trainer)["num_replicas"]
-        step = self.local_batch_size(devices, accumulation(trainer)) * devices
-        if step > sizes["train"]:
-            raise InputError(
-                f"A batch of {step} images is larger than the training set ({sizes['train']} images). "
-                f"Lower batch_size to {sizes['train'] // devices} or less."
-            )
-        for split in ("val", "test"):
-            if 0 < sizes[split] < devices:
-                raise InputError(f"The {split} split has {sizes[split]} images, fewer than the {devices} devices.")
+        check_splits(sizes, devices=devices, batch_size=self.local_batch_size(devices, accumulation(trainer)))
 
     def prepare_data(self) -> None:
         """Call `prepare`; Lightning's hook, once on each node."""
@@ -264,24 +262,16 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped."""
-        dataset = self.stored.dataset(self.index["train"])
-        sampler = EpochSampler(
-            dataset,
-            **sampler_kwargs(self.trainer),
-            seed=self.seed,
-            batch_size=self._batch_size,
-            batches_done=partial(batches_done, self.trainer),
-        )
-        return self._loader(dataset, sampler, drop_last=True)
+        return training_loader(self.stored.dataset(self.index["train"]), seed=self.seed, **self._loading)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Return the loader of validation images, each exactly once; an empty list when there are none."""
-        return self._evaluation("val") if self.has_val else []
+        return evaluation_loader(self.stored.dataset(self.index["val"]), **self._loading) if self.has_val else []
 
     def test_dataloader(self) -> Loader:
         """Return the loader of test images, each exactly once."""
         self._require_test()
-        return self._evaluation("test")
+        return evaluation_loader(self.stored.dataset(self.index["test"]), **self._loading)
 
     def predict_dataloader(self) -> Loader:
         """Return the loader of test images, each exactly once."""
@@ -323,28 +313,9 @@ class ImageDataModule(pl.LightningDataModule):
         return self.transform.cpu().preview(batch.image, chosen, epoch)
 
     @property
-    def _batch_size(self) -> int:
-        return self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
-
-    def _evaluation(self, split: str) -> Loader:
-        # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
-        dataset = self.stored.dataset(self.index[split])
-        return self._loader(
-            dataset, UnrepeatedDistributedSampler(dataset, shuffle=False, **sampler_kwargs(self.trainer))
-        )
-
-    def _loader(self, dataset: ImageDataset, sampler: DistributedSampler, *, drop_last: bool = False) -> Loader:
-        return Loader(
-            dataset,
-            batch_size=self._batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
-            collate_fn=whole,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            generator=torch.Generator(),  # its own: making an iterator must not draw from the global stream
-        )
+    def _loading(self) -> dict[str, Any]:
+        batch = self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
+        return {"trainer": self.trainer, "batch_size": batch, "num_workers": self.num_workers}
 
     def _require_test(self) -> None:
         if not self.has_test:

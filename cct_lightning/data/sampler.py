@@ -1,18 +1,20 @@
-"""Training order as a pure function of (seed, epoch), on any number of processes and after a resume in mid-epoch.
+"""Loaders and their order: training's is a pure function of (seed, epoch), also after a resume in mid-epoch.
 
-Lightning leaves a DistributedSampler alone and tells it the epoch. Rank r of R takes positions r, r + R, ... of one
-order, so the R local batches of a step are together the batch that one process would have taken.
+Lightning leaves a DistributedSampler alone and sets its epoch. Rank r of R takes positions r, r + R, ... of one order,
+so the R local batches of a step are together the batch that one process would have taken.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cct_lightning.data.batch import Batch
+from cct_lightning.data.batch import Batch, ImageDataset, uncollated
 from cct_lightning.errors import InputError
 
 
@@ -25,8 +27,8 @@ class EpochSampler(DistributedSampler):
         rank: Which of them this is.
         seed: Seed of the order, mixed with the epoch.
         batch_size: Samples that one process takes in a step.
-        batches_done: Tells, when the first batch of an epoch is asked for, how many of its batches a resumed run
-            has already seen. Asked that late because Lightning builds the loader before it restores its progress.
+        batches_done: Returns, when the first batch of an epoch is asked for, how many of its batches a resumed run
+            has already seen. Called that late because Lightning builds the loader before it restores its progress.
     """
 
     def __init__(
@@ -64,21 +66,94 @@ class Loader(DataLoader[Batch]):
         try:
             yield from super().__iter__()
         except InputError as error:
-            # From a worker it comes wrapped in that worker's traceback; its own sentence stands at the end.
+            # From a worker it comes wrapped in that worker's traceback, with its own sentence at the end.
             raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing; that the method exists tells Lightning that a resume in mid-epoch is exact."""
+        """Return nothing; by having this method a loader says to Lightning that a resume in mid-epoch is exact."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing."""
 
 
+def training_loader(
+    dataset: ImageDataset, *, trainer: pl.Trainer | None, seed: int, batch_size: int, num_workers: int
+) -> Loader:
+    """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped.
+
+    Args:
+        dataset: Training images.
+        trainer: Whose progress decides where a resumed epoch continues; None: one process, from the start.
+        seed: Of the order.
+        batch_size: Images that one process takes in a step.
+        num_workers: Processes that load batches.
+    """
+    sampler = EpochSampler(
+        dataset,
+        **sampler_kwargs(trainer),
+        seed=seed,
+        batch_size=batch_size,
+        batches_done=partial(batches_done, trainer),
+    )
+    return _loader(dataset, sampler, trainer, batch_size, num_workers, drop_last=True)
+
+
+def evaluation_loader(
+    dataset: ImageDataset, *, trainer: pl.Trainer | None, batch_size: int, num_workers: int
+) -> Loader:
+    """Return a loader that shows each image exactly once; arguments as for `training_loader`."""
+    # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
+    sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **sampler_kwargs(trainer))
+    return _loader(dataset, sampler, trainer, batch_size, num_workers, drop_last=False)
+
+
+def _loader(
+    dataset: ImageDataset,
+    sampler: DistributedSampler,
+    trainer: pl.Trainer | None,
+    batch_size: int,
+    num_workers: int,
+    drop_last: bool,
+) -> Loader:
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=drop_last,
+        collate_fn=uncollated,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+        generator=torch.Generator(),  # its own: making an iterator must not draw from the global stream
+    )
+
+
+def check_splits(sizes: dict[str, int], *, devices: int, batch_size: int) -> None:
+    """Check that every device gets images.
+
+    Args:
+        sizes: Number of images of `train`, `val` and `test`; 0 where there is no such split.
+        devices: Of all nodes.
+        batch_size: Images that one device takes in a step.
+
+    Raises:
+        InputError: It does not.
+    """
+    if batch_size * devices > sizes["train"]:
+        raise InputError(
+            f"A batch of {batch_size * devices} images is larger than the training set ({sizes['train']} images). "
+            f"Lower batch_size to {sizes['train'] // devices} or less."
+        )
+    for split in ("val", "test"):
+        if 0 < sizes[split] < devices:
+            raise InputError(f"The {split} split has {sizes[split]} images, fewer than the {devices} devices.")
+
+
 def sampler_kwargs(trainer: pl.Trainer | None) -> dict[str, int]:
-    """Return how many processes share the data and which this is, as a sampler's arguments; strategies know best."""
-    told = None if trainer is None else trainer.distributed_sampler_kwargs
-    return {"num_replicas": 1, "rank": 0} if told is None else {key: told[key] for key in ("num_replicas", "rank")}
+    """Return how many processes share the data and which this is, as a sampler's arguments; the strategy decides."""
+    given = None if trainer is None else trainer.distributed_sampler_kwargs
+    return {"num_replicas": 1, "rank": 0} if given is None else {key: given[key] for key in ("num_replicas", "rank")}
 
 
 def accumulation(trainer: pl.Trainer | None) -> int:

@@ -68,7 +68,7 @@ def test_a_truncated_idx_file(name: str, mnist_root: Path, own_cache: Path) -> N
     path = mnist_root / "MNIST" / "raw" / name
     for length in (path.stat().st_size - 1, 10, 0):
         path.write_bytes(path.read_bytes()[:length])
-        assert f"{name} is not a whole idx file of bytes" in problem("mnist", mnist_root)
+        assert f"{name} is not a complete idx file of bytes" in problem("mnist", mnist_root)
     assert not list(own_cache.glob("*.safetensors"))
 
 
@@ -81,7 +81,7 @@ def test_images_and_labels_that_differ_in_number(mnist_root: Path) -> None:
 def test_a_truncated_cifar_batch(cifar_root: Path) -> None:
     path = cifar_root / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-200])
-    assert "data_batch_2 is not a whole CIFAR batch (" in problem("cifar10", cifar_root)
+    assert "data_batch_2 is not a complete CIFAR batch (" in problem("cifar10", cifar_root)
 
 
 def test_truncated_matlab_files(svhn_root: Path, flowers_root: Path) -> None:
@@ -90,7 +90,7 @@ def test_truncated_matlab_files(svhn_root: Path, flowers_root: Path) -> None:
         ("flowers102", flowers_root / "flowers-102" / "imagelabels.mat"),
     ):
         path.write_bytes(path.read_bytes()[:150])
-        assert f"{path} is not a whole MATLAB file (" in problem(name, path.parents[name == "flowers102"])
+        assert f"{path} is not a complete MATLAB file (" in problem(name, path.parents[name == "flowers102"])
 
 
 def test_labels_out_of_range(mnist_root: Path, cifar_root: Path) -> None:

@@ -125,9 +125,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_build_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "a.12345.part").write_bytes(b"half")
+    (tmp_path / ".a.12345.part.safetensors").write_bytes(b"half")
     load_or_build(tmp_path / "a.safetensors", KEY, content)
-    assert not (tmp_path / "a.12345.part").exists()
+    assert not (tmp_path / ".a.12345.part.safetensors").exists()
 
 
 FORK = multiprocessing.get_context("fork")
@@ -175,12 +175,12 @@ def test_a_killed_builder_does_not_block_the_next(tmp_path: Path) -> None:
     process = FORK.Process(target=build_slowly, args=(tmp_path, 60, start, results))
     process.start()
     start.set()
-    while not list(tmp_path.glob("*.part")):
+    while not list(tmp_path.glob(".a.*.part.safetensors")):
         time.sleep(0.01)
     process.kill()
     process.join()
     assert len(load_or_build(tmp_path / "a.safetensors", KEY, content).image) == 100
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".a.*.part.safetensors"))
 
 
 def fill_up(folder: Path, results: Any) -> None:

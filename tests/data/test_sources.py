@@ -15,7 +15,11 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST, SVHN, FashionMNIST, Flowers102
 
 from cct_lightning.data import SOURCES, ImageDataModule
-from cct_lightning.data.datasets.readers import cifar10, digits, flowers102, idx, svhn
+from cct_lightning.data.datasets.cifar import cifar10
+from cct_lightning.data.datasets.digits import digits
+from cct_lightning.data.datasets.flowers import flowers102
+from cct_lightning.data.datasets.mnist import idx
+from cct_lightning.data.datasets.svhn import svhn
 from cct_lightning.errors import InputError
 
 
@@ -147,7 +151,7 @@ def test_cifar_batches_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
         (tmp_path / name).write_bytes(pickle.dumps({"data": Evil(), "labels": []}, protocol=2))
-    with pytest.raises(InputError, match=r"data_batch_1 is not a whole CIFAR batch .it asks for posix.system"):
+    with pytest.raises(InputError, match=r"data_batch_1 is not a complete CIFAR batch .it asks for posix.system"):
         cifar10(tmp_path)
     assert not Path("never").exists()
 
@@ -165,3 +169,38 @@ def test_mnist_real(shared_data: Path, tmp_path: Path) -> None:
     pool = data.stored
     assert SOURCES["mnist"].mean == pytest.approx(pool.mean, abs=1e-4)
     assert SOURCES["mnist"].std == pytest.approx(pool.std, abs=1e-4)
+
+
+MY_LAB = """
+from functools import partial
+from pathlib import Path
+import numpy as np
+from cct_lightning.data import Arrays, Source, register
+
+def read(root: Path, *, count: int) -> Arrays:
+    label = np.arange(count, dtype=np.int64) % 3
+    image = np.broadcast_to((40 * label)[:, None, None, None].astype(np.uint8), (count, 1, 4, 6))
+    return Arrays(image=image, label=label, split=(np.arange(count) % 4 == 0).astype(np.uint8) * 2)
+
+BIRDS = Source(
+    name="birds", title="birds", origin="here", license="mine", read=partial(read, count=96), classes=("a", "b", "c"),
+    in_chans=1, size=(4, 6), augment="none",
+)
+register(BIRDS)
+"""
+
+
+def test_a_data_set_from_outside_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_lab.py").write_text(MY_LAB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cct_lightning.data.datasets.sources.SOURCES", dict(SOURCES))
+    for name in ("my_lab.BIRDS", "birds"):  # by its import path; registered, by its name
+        data = ImageDataModule(name=name, batch_size=8)
+        data.prepare()
+        assert {split: len(index) for split, index in data.index.items()} == {"train": 65, "val": 7, "test": 24}
+        assert data.classes == ["a", "b", "c"]
+        assert data.input_spec.img_size == (4, 6)
+    with pytest.raises(InputError, match=r"'my_lab\.read' is not a cct_lightning\.data\.Source"):
+        ImageDataModule(name="my_lab.read")
+    with pytest.raises(InputError, match="Cannot import the data set 'my_lab.FISH'"):
+        ImageDataModule(name="my_lab.FISH")

@@ -1,5 +1,7 @@
 """Trees of image files as in torchvision's ImageFolder: ROOT/train/CLASS/*.png, optionally ROOT/val and ROOT/test.
 
+ImageNet is one, with its published splits under other names.
+
 Class folders sorted by name are the classes; files below them, at any depth, are their images. Nothing is passed over
 silently: what is not an image by its extension is counted in a warning.
 """
@@ -7,11 +9,12 @@ silently: what is not an image by its extension is counted in a warning.
 import os
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cct_lightning.data.datasets.readers import Files
+from cct_lightning.data.datasets.sources import Files, Source, register
 from cct_lightning.data.storage.cache import SPLITS
 from cct_lightning.data.storage.decode import EXTENSIONS
 from cct_lightning.errors import InputError
@@ -110,3 +113,33 @@ def _files(here: Path | str, above: tuple[tuple[int, int], ...]) -> Iterator[str
 def _is_clutter(path: str) -> bool:
     name = os.path.basename(path).lower()
     return name.startswith(".") or name in CLUTTER
+
+
+register(
+    Source(
+        name="folder",
+        title="any tree of image files, ROOT/train/CLASS/*.png",
+        origin="yours",
+        license="yours",
+        read=folder,
+        made_of_images=True,
+    )
+)
+register(
+    Source(
+        name="imagenet",
+        title="ImageNet (ILSVRC2012), ROOT/train/WNID/*.JPEG and ROOT/val/WNID/*.JPEG",
+        origin="https://image-net.org/download, after registration",
+        license="for non-commercial research and education only",
+        # The published validation split is what results are reported on, so it is our test split.
+        read=partial(folder, splits={"train": "train", "test": "val"}),
+        made_of_images=True,
+        in_chans=3,
+        size=(224, 224),
+        margin=8 / 7,
+        streamed=True,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        splits={"train": 1281167, "test": 50000},
+    )
+)

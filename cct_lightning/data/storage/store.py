@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data.batch import FileDataset, ImageDataset, TensorDataset
-from cct_lightning.data.datasets.download import download_again, fetch, missing
-from cct_lightning.data.datasets.readers import Arrays, Files
-from cct_lightning.data.datasets.sources import Source
+from cct_lightning.data.datasets.sources import Arrays, Files, Source
 from cct_lightning.data.storage import cache
 from cct_lightning.data.storage.cache import Content, Pool
 from cct_lightning.data.storage.decode import decode
+from cct_lightning.data.storage.download import download_again, fetch, missing
 from cct_lightning.data.storage.image_files import decode_all, look
 from cct_lightning.data.storage.paths import cache_folders, default_root, writable
 from cct_lightning.errors import InputError
