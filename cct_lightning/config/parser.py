@@ -16,9 +16,10 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.config.one_sentence import OneSentence
 from cct_lightning.config.recipes import expand_configs
-from cct_lightning.config.resolved import CLASSES, DEFAULT_SEED, SEED, class_spec
+from cct_lightning.config.resolved import CLASSES, DEFAULT_SEED, SEED
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.models.parts import plain_spec
 from cct_lightning.training.module import Classifier
 
 # What the data decides and the model needs: linked, no option of the model.
@@ -100,8 +101,8 @@ def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None =
     """
     options: Namespace = run_parser(command).parse_args(expand_configs(args, base=base))
     for key in CLASSES:
-        if key in options:
-            options[key] = class_spec(options[key])
+        if options.get(key) is not None:
+            options[key] = plain_spec(key, options[key])
     return options
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
+from cct_lightning.models.parts import plain_spec
 
 SEED = "seed_everything"
 DEFAULT_SEED = 0
@@ -132,8 +133,8 @@ class ResolvedConfig:
             found[part] = dict(found.get(part) or {})
         for key in CLASSES:
             group, _, name = key.partition(".")
-            if name in found[group]:
-                found[group][name] = class_spec(found[group][name])
+            if found[group].get(name) is not None:
+                found[group][name] = plain_spec(key, found[group][name])
         _fill(found["trainer"], "trainer")
         _resolve_model(found["model"])
         _resolve_data(found["data"], found["trainer"], world_size)
@@ -218,8 +219,13 @@ class ResolvedConfig:
             # A tree against a single value, such as a mixing policy against null, is one difference.
             branch = next((k for k in (*before, *now) if key.startswith(f"{k}.")), key)
             found[branch] = f"{branch} was {_shown(self, branch)} and is {_shown(other, branch)}"
-        if "model.arch" in found and self.flat["model.arch"] == other.flat["model.arch"]:
-            del found["model.arch"]
+        if found and self.flat.get("model.arch") != other.flat.get("model.arch"):
+            # The names say what follows from them.
+            own = {*_differing_parts(self.options["model"]), *_differing_parts(other.options["model"])}
+            said = {f"model.{part}" for part in PARTS if part not in own}
+            if said & set(found) or "model.arch" in found:
+                arch = f"model.arch was {_shown(self, 'model.arch')} and is {_shown(other, 'model.arch')}"
+                return [arch, *(line for key, line in found.items() if key not in {*said, "model.arch"})]
         return list(found.values())
 
     def check_same_run(self, other: "ResolvedConfig", run_dir: Path) -> None:
@@ -262,19 +268,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def class_spec(spec: Any) -> Any:
-    """Return a class of the user's in one form: its import path, or class_path and init_args where it has arguments.
-
-    Args:
-        spec: A text, or a mapping with `class_path`; arguments may stand beside it, as `--model.pool.p 3` puts them.
-    """
-    if not isinstance(spec, Mapping) or "class_path" not in spec:
-        return spec
-    more = {key: value for key, value in spec.items() if key not in ("class_path", "init_args")}
-    arguments = {**(spec.get("init_args") or {}), **more}
-    return {"class_path": spec["class_path"], "init_args": arguments} if arguments else spec["class_path"]
 
 
 def _differing_parts(model: Mapping[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ DIFFERENT: dict[str, tuple[list[str], str]] = {
     "a policy against its parts": (["--data.augment={hflip: 0.5}"], "data.augment was digits and is {crop_padding: 0,"),
     "a larger global batch": (["--data.batch_size=128"], "data.global_batch_size was 64 and is 128"),
     "a seed": (["--seed_everything=1"], "seed_everything was 0 and is 1"),
-    "a model": (["--model.arch=cvt_2_2"], "model.tokenizer was conv and is patch"),
+    "a model": (["--model.arch=cvt_2_2"], "model.arch was cct_2_3x1 and is cvt_2_2"),
 }
 
 
