@@ -86,10 +86,16 @@ class Comparison:
 
     def to_baseline(self, variant: Variant) -> Difference | None:
         """Return the difference of a variant to the baseline; None for the baseline and without results."""
+        return self._differences.get(id(variant))
+
+    @cached_property
+    def _differences(self) -> dict[int, Difference]:
         base = self.baseline
-        if base is None or variant is base or not variant.results:
-            return None
-        return difference(variant.results, base.results, variant.by_seed, base.by_seed)
+        return {
+            id(variant): difference(variant.results, base.results, variant.by_seed, base.by_seed)
+            for variant in self.variants
+            if base is not None and variant is not base and variant.results
+        }
 
     @property
     def runs(self) -> list[Run]:
