@@ -7,8 +7,8 @@ from typing import Any
 
 from cct_lightning.build import build_run
 from cct_lightning.compat import option_names
+from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import LINKS, parse, run_parser
-from cct_lightning.config.resolved import SEED
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.result import RunResult

@@ -13,8 +13,9 @@ from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from cct_lightning.compat import end_launched_processes
+from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import plain, run_parser
-from cct_lightning.config.resolved import SEED, ResolvedConfig
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.world import world_size
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.data.input_spec import stored_input_spec

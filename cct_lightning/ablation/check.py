@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cct_lightning.ablation.grid import GridRun
+from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import parse, plain, run_parser
-from cct_lightning.config.resolved import SEED, ResolvedConfig
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.models.complexity import Costs, summarize
 from cct_lightning.tracking.progress import quiet_libraries

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cct_lightning.config.resolved import SEED
+from cct_lightning.config.options import SEED
 from cct_lightning.errors import InputError, nearest
 
 ABLATIONS = Path(__file__).parents[1] / "configs" / "ablations"

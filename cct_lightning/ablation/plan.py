@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cct_lightning.ablation.grid import GridRun
-from cct_lightning.config.resolved import SEED, ResolvedConfig, without_home
+from cct_lightning.config.options import SEED, without_home
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import RunState, read_state

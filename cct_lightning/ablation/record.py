@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cct_lightning.ablation.grid import GridRun
-from cct_lightning.config.resolved import without_home
+from cct_lightning.config.options import without_home
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_json
 

@@ -10,8 +10,9 @@ from jsonargparse import Namespace
 from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
+from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import LINKS, parse, plain, run_parser
-from cct_lightning.config.resolved import SEED, ResolvedConfig
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder

@@ -1,7 +1,7 @@
 """`cct explain`: what a model says about images and where it looks, on one HTML page that needs nothing else.
 
 The maps are those of `cct_lightning.analysis`: the weights of the pooling (SeqPool, or the class token's attention) and
-attention rollout; for a network without tokens SmoothGrad stands in. Images are read as `cct predict` reads them.
+attention rollout; for a network without tokens, SmoothGrad. Images are read as `cct predict` reads them.
 
 Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, K classes.
 """
@@ -106,10 +106,10 @@ def explain(
         out: The page to write.
         batch_size: Images per pass of the model. Attention maps take memory: layers, heads and tokens squared of each.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
-        arch: The model's name, where the checkpoint does not tell.
+        arch: The model's name, where the checkpoint does not say.
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
         mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
-            tell.
+            say.
         std: Standard deviation of each channel, likewise.
         overwrite: Replace `out` where it exists.
 
@@ -193,5 +193,5 @@ def _broken(path: Path, problem: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Return text for a page: markup is shown, never obeyed, and bytes of a file name that are no text become marks."""
+    """Return text for a page: markup is escaped, bytes of a file name that are no text become replacement marks."""
     return html.escape(str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

@@ -47,7 +47,7 @@ def export(
         ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
         out: The file to write; None: beside the checkpoint, ending in `.onnx` or `.pt2`.
         format: `onnx`, or `torch` for a `torch.export` program.
-        arch: The model's name, where the checkpoint does not tell.
+        arch: The model's name, where the checkpoint does not say.
         img_size: (H, W) in pixels; None: what the model was trained on.
         overwrite: Replace `out` where it exists.
 

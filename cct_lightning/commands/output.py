@@ -1,4 +1,4 @@
-"""The file that a command writes: whole or not at all, and none that exists unless the user says so."""
+"""The file that a command writes: all of it or nothing, and over an existing one only where the user says so."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary path that becomes `path` when all went well, and vanishes when not.
 
     Args:
-        path: Where the file shall be; its folder is made.
+        path: The file; its folder is made.
         overwrite: Whether it may exist.
 
     Raises:

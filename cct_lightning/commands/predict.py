@@ -73,10 +73,10 @@ def predict(
         batch_size: Images per pass of the model.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         threads: Threads that read images; None: one for each core.
-        arch: The model's name, where the checkpoint does not tell.
+        arch: The model's name, where the checkpoint does not say.
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
         mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
-            tell.
+            say.
         std: Standard deviation of each channel, likewise.
         overwrite: Replace `out` where it exists.
 
@@ -113,7 +113,7 @@ class Predictor:
     Args:
         ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
-        arch: The model's name, where the checkpoint does not tell.
+        arch: The model's name, where the checkpoint does not say.
         classes: Names of the classes, where the checkpoint has none.
         mean: Mean of each channel (0 to 1), where the checkpoint has none.
         std: Standard deviation of each channel, where the checkpoint has none.

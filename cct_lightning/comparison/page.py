@@ -11,7 +11,7 @@ import jinja2
 from cct_lightning.comparison import tables
 from cct_lightning.comparison.runs import Run, values_of
 from cct_lightning.comparison.variants import Comparison, Variant, notes
-from cct_lightning.config.resolved import SEED, changes_results, normal, text
+from cct_lightning.config.options import SEED, changes_results, normal, text
 from cct_lightning.runs import metrics
 
 _COSTS = ("params", "macs", "seconds")  # against which the results are drawn

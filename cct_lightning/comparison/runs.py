@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cct_lightning.config.options import DERIVED, SEED, text
 from cct_lightning.config.recipes import options_of
-from cct_lightning.config.resolved import DERIVED, SEED, ResolvedConfig, text
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import read_state

@@ -15,8 +15,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.config.one_sentence import OneSentence
+from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED
 from cct_lightning.config.recipes import expand_configs
-from cct_lightning.config.resolved import CLASSES, DEFAULT_SEED, SEED
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.parts import plain_spec

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cct_lightning.config.resolved import CLASSES, PARTS, read_yaml
+from cct_lightning.config.options import CLASSES, PARTS, read_yaml
 from cct_lightning.errors import InputError, nearest
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -11,97 +11,32 @@ import copy
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cct_lightning.config.options import (
+    CLASSES,
+    DEFAULT_SEED,
+    PARTS,
+    SEED,
+    changes_results,
+    flatten,
+    normal,
+    plain_values,
+    read_yaml,
+    text,
+    without_home,
+)
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.models.parts import plain_spec
 
-SEED = "seed_everything"
-DEFAULT_SEED = 0
-
-# Options that never change a result: where data lies, how it is loaded, on what it is computed, what is watched and
-# kept. A dot at the end stands for all options below. The only such list.
-NEVER_CHANGE_RESULTS = (
-    "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
-    "data.root", "data.cache_dir", "data.download", "data.num_workers", "data.stream",
-    "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
-    "model.compile",
-    "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
-    "trainer.accumulate_grad_batches",  # likewise
-    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.enable_progress_bar",
-    "trainer.enable_model_summary", "trainer.enable_autolog_hparams", "trainer.default_root_dir",
-    "trainer.model_registry", "trainer.profiler", "trainer.detect_anomaly", "trainer.barebones",
-    "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.use_distributed_sampler",
-    "trainer.deterministic", "trainer.benchmark", "trainer.fast_dev_run",
-)  # fmt: skip
-
-# What a name decides, where nothing else is said: shown beside the name only where it differs from that.
-DERIVED = {
-    "model.arch": (
-        "tokenizer", "kernel_size", "conv_blocks", "position", "pool", "depth", "embed_dim", "num_heads", "mlp_ratio",
-        "attn_drop", "proj_drop", "drop_path_rate",
-    ),
-    "data.name": ("img_size", "stored_size", "mean", "std", "augment"),
-}  # fmt: skip
-PARTS = DERIVED["model.arch"]
-# Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
-CLASSES = ("model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "data.name")
 _LAUNCH = {"base": None, "run_dir": None, "resume": "auto"}
 _SHOWN = 4  # differences in a message
-
-
-def changes_results(key: str) -> bool:
-    """Tell whether an option can change what a run computes."""
-    return not any(key == name or (name[-1] == "." and key.startswith(name)) for name in NEVER_CHANGE_RESULTS)
-
-
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested options as dotted key and value; an empty mapping is a value, and so is a class with arguments."""
-    if isinstance(value, Mapping) and value and prefix not in CLASSES:
-        for key, item in value.items():
-            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
-
-
-def normal(value: Any) -> Any:
-    """Return a value so that equal ones compare equal: numbers as numbers, sequences as tuples, classes in one form."""
-    if isinstance(value, Mapping):
-        return tuple(sorted((str(key), normal(item)) for key, item in value.items()))
-    if isinstance(value, list | tuple):
-        return tuple(normal(item) for item in value)
-    if isinstance(value, str):
-        try:  # W&B and grids hand numbers on as text
-            return normal(float(value)) if value.strip()[-1:].isdigit() or "inf" in value else value
-        except ValueError:
-            return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def text(value: Any) -> str:
-    """Return a value as a person reads it: 0.0 is 0, a class with arguments is `my_lab.GemPool(p=3)`."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        if "class_path" in value:
-            arguments = ", ".join(f"{key}={text(item)}" for key, item in (value.get("init_args") or {}).items())
-            return f"{value['class_path']}({arguments})" if arguments else str(value["class_path"])
-        return "{" + ", ".join(f"{key}: {text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(text, value)) + "]"
-    found = normal(value)
-    return f"{found:.12g}" if isinstance(found, float) else str(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +60,7 @@ class ResolvedConfig:
         Raises:
             InputError: An unknown model, data set or augmentation.
         """
-        found = copy.deepcopy({key: _plain(value) for key, value in options.items()})
+        found = copy.deepcopy({key: plain_values(value) for key, value in options.items()})
         found.setdefault(SEED, DEFAULT_SEED)
         # What belongs to one launch alone.
         found |= {key: value for key, value in _LAUNCH.items() if key in found}
@@ -251,23 +186,11 @@ class ResolvedConfig:
         return yaml.safe_dump(self.options, sort_keys=False, allow_unicode=True)
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file, without running any code that it may hold."""
-    # libyaml's loader is ten times as fast as the one in Python; both are safe.
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
 def _shown(config: ResolvedConfig, key: str) -> str:
     found: Any = config.options
     for word in key.split("."):
         found = found.get(word) if isinstance(found, Mapping) else None
     return text(found)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _differing_parts(model: Mapping[str, Any]) -> list[str]:
@@ -298,7 +221,7 @@ def _resolve_data(data: dict[str, Any], trainer: dict[str, Any], world_size: int
     if isinstance(data.get("augment"), Mapping):
         from cct_lightning.data.augment.policies import named_or_whole
 
-        data["augment"] = _plain(named_or_whole(data["augment"]))
+        data["augment"] = plain_values(named_or_whole(data["augment"]))
     if data.get("global_batch_size") is None and data.get("batch_size") is not None:
         if world_size is None:
             known = [str(trainer.get(key)) for key in ("devices", "num_nodes")]
@@ -308,12 +231,12 @@ def _resolve_data(data: dict[str, Any], trainer: dict[str, Any], world_size: int
 
 def _from_data_set(data: dict[str, Any]) -> None:
     from cct_lightning.data.datasets.sources import source_named
-    from cct_lightning.data.storage.store import held_size
+    from cct_lightning.data.storage.store import stored_size_of
 
     source = source_named(data["name"])
     size = data.get("img_size") or source.size
     if source.made_of_images and data.get("stored_size") is None:
-        held = held_size(source, tuple(size) if size else None, None)
+        held = stored_size_of(source, tuple(size) if size else None, None)
         data["stored_size"] = list(held) if held else None
     # What only the files know (their size, their mean) stays null: it is the files' own.
     decided = {"img_size": size, "mean": source.mean, "std": source.std, "augment": source.augment}
@@ -340,19 +263,3 @@ REQUIRED = {
     "data": ("name", "augment", "mixing"),
     "trainer": ("max_epochs", "max_steps", "max_time", "precision", "gradient_clip_val"),
 }
-
-
-def tilde(path: str) -> str:
-    """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
-    home = os.path.expanduser("~")
-    inside = len(home) > 1 and (path + "/").startswith(home + "/")
-    return "~" + path[len(home) :] if inside else path
-
-
-def without_home(value: Any) -> Any:
-    """Return nested plain values with `tilde` applied to every text."""
-    if isinstance(value, dict):
-        return {key: without_home(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_home(item) for item in value]
-    return tilde(value) if isinstance(value, str) else value

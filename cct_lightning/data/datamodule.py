@@ -30,7 +30,7 @@ from cct_lightning.data.sampler import (
     training_loader,
 )
 from cct_lightning.data.split import Subsets, split_up
-from cct_lightning.data.storage.store import Request, StoredImages, held_size, open_stored
+from cct_lightning.data.storage.store import Request, StoredImages, open_stored, stored_size_of
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
 
@@ -122,7 +122,7 @@ class ImageDataModule(pl.LightningDataModule):
             root=root,
             cache_dir=cache_dir,
             download=download,
-            size=held_size(self.source, self.size_asked, height_width("stored_size", stored_size)),
+            size=stored_size_of(self.source, self.size_asked, height_width("stored_size", stored_size)),
             stream=stream,
         )
         # A cached batch is one gather from memory, which no other process can do faster; decoding files is work.

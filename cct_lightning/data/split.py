@@ -27,7 +27,7 @@ def stratified_order(label: np.ndarray, *, seed: int, stream: int) -> np.ndarray
         stream: VALIDATION, SUBSET or DIGITS_TEST.
     """
     order, rank, count = _ranked(label, seed, stream)
-    # Sample r of a class with n samples stands at (r + 1/2) / n of the way; ties keep their random order.
+    # Sample r of a class with n samples comes at (r + 1/2) / n of the way; ties keep their random order.
     return order[np.argsort((rank + 0.5) / count, kind="stable")]
 
 
@@ -98,8 +98,8 @@ def split_up(label: np.ndarray, split: np.ndarray, subsets: Subsets, classes: Se
         train = np.sort(np.concatenate([train, val]))
         order = stratified_order(label[train], seed=subsets.seed, stream=VALIDATION)
         # At least one image when a validation split is wanted at all.
-        held = max(round(subsets.val_fraction * len(train)), int(subsets.val_fraction > 0))
-        val, train = np.sort(train[order[:held]]), np.sort(train[order[held:]])
+        number = max(round(subsets.val_fraction * len(train)), int(subsets.val_fraction > 0))
+        val, train = np.sort(train[order[:number]]), np.sort(train[order[number:]])
     if subsets.fraction is not None:
         order = stratified_order(label[train], seed=subsets.seed, stream=SUBSET)
         train = np.sort(train[order[: max(1, round(subsets.fraction * len(train)))]])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cct_lightning.config.resolved import tilde
+from cct_lightning.config.options import tilde
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.complexity import summarize
 from cct_lightning.runs.folder import RunFolder

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.compat import wandb_init_options
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
@@ -86,9 +86,7 @@ def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[
     return chosen, "W&B is disabled: metrics go to metrics.csv alone" if chosen == "disabled" else ""
 
 
-def wandb_logger(
-    run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str
-) -> WandbLogger:
+def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str) -> WandbLogger:
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
     Args:

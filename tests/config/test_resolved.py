@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cct_lightning.config.options import NEVER_CHANGE_RESULTS, changes_results, text
 from cct_lightning.config.parser import parse, plain, run_parser
 from cct_lightning.config.recipes import options_of
-from cct_lightning.config.resolved import NEVER_CHANGE_RESULTS, ResolvedConfig, changes_results, text
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 
@@ -138,7 +139,7 @@ def test_a_class_with_arguments_is_one_option(tmp_path: Path, monkeypatch: pytes
 def test_a_run_of_version_0_1_is_completed() -> None:
     stored = RunFolder(OLD).config()
     assert stored is not None
-    words = "--config=digits --model.embed_dim=16 --model.ema_decay=0.9 --trainer.max_epochs=2".split()
+    words = ["--config=digits", "--model.embed_dim=16", "--model.ema_decay=0.9", "--trainer.max_epochs=2"]
     now = resolve(*words, "--model.optim.warmup_epochs=0.5")
     assert stored.differences(now) == []
     assert RunFolder(OLD).is_finished(now)

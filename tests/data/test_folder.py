@@ -170,7 +170,7 @@ def test_stored_size_leaves_a_margin_and_evaluation_takes_the_center(make_tree: 
     torch.testing.assert_close(seen, middle, atol=1e-5, rtol=1e-5)
     with pytest.raises(InputError, match=r"stored_size \(4, 4\) needs an img_size that fits into it"):
         folder(make_tree(name="other"), img_size=8, stored_size=4)
-    with pytest.raises(InputError, match="held at its own size; leave stored_size out"):
+    with pytest.raises(InputError, match="stored at its own size; leave stored_size out"):
         ImageDataModule(stored_size=12)
 
 

@@ -150,7 +150,7 @@ def _log_gamma_variate(alpha: float, draws: Tensor) -> Tensor:
     """Logarithms of Gamma(alpha) variates, shape (2,): the first accepted of a few attempts.
 
     Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables" (ACM TOMS 2000). More than 95% of the attempts
-    are accepted, so eight fail once in 10^10; then the first stands.
+    are accepted, so eight fail once in 10^10; then the first is taken.
     """
     # Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha), which the method needs below 1 and which harms nowhere.
     d = alpha + 1 - 1 / 3
@@ -160,5 +160,5 @@ def _log_gamma_variate(alpha: float, draws: Tensor) -> Tensor:
     log_u = torch.log1p(-draws[:, 2])
     accepted = (v > 0) & (log_u < 0.5 * normal**2 + d - d * v + d * log_v)
     first = accepted.to(torch.uint8).argmax(1, keepdim=True)
-    # The boost takes a uniform number of its own: the last attempt's, which is all but never needed.
+    # The boost takes a uniform number of its own: the last attempt's, which is hardly ever needed.
     return math.log(d) + log_v.gather(1, first)[:, 0] + log_u[:, -1] / alpha

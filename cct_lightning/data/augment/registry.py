@@ -43,7 +43,7 @@ class Range(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """What an operation that moves pixels is told beside its argument."""
+    """What an operation that moves pixels gets beside its argument."""
 
     op: Tensor  # number of the operation, (B,) int64, for a function that serves several
     cubic: Tensor  # whether to sample bicubically where the interpolation is random, (B,) bool
@@ -127,7 +127,7 @@ def find_operation(name: str, space: str) -> Operation:
 
     Args:
         name: Its name, or the import path of its function, such as `my_lab.gamma`.
-        space: Where it shall be drawn: it needs a range there.
+        space: Where it is to be drawn: it needs a range there.
 
     Raises:
         InputError: There is none, or it has no range in that space.

@@ -2,8 +2,8 @@
 
 ImageNet is one, with its published splits under other names.
 
-Class folders sorted by name are the classes; files below them, at any depth, are their images. Nothing is passed over
-silently: what is not an image by its extension is counted in a warning.
+Class folders sorted by name are the classes; files below them, at any depth, are their images. No file is
+skipped silently: what is not an image by its extension is counted in a warning.
 """
 
 import os
@@ -96,7 +96,7 @@ def _classes(split: Path) -> tuple[str, ...]:
 
 
 def _files(here: Path | str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Walk a class folder, through links too, and stop at one that leads back to where it stands."""
+    """Walk a class folder, through links too, and refuse one that leads back to a folder above it."""
     status = os.stat(here)
     identity = (status.st_dev, status.st_ino)
     if identity in above:

@@ -123,7 +123,7 @@ def _write(path: Path, key: dict[str, Any], content: Content) -> None:
 def _write_tensors(file: BinaryIO, key: dict[str, Any], content: Content) -> None:
     number, channels = content.shape[:2]
     blank = _header(key, content.shape, [0.0] * channels, [0.0] * channels)
-    # The statistics are known last and stand first; 32 characters hold any of their numbers.
+    # The statistics are known last and written first; 32 characters hold any of their numbers.
     length = -(-(len(blank) + 64 * channels) // 8) * 8
     file.write(length.to_bytes(8, "little") + b" " * length)
     file.write(content.label.astype("<i8").tobytes())

@@ -55,7 +55,7 @@ def download_again(source: Source, root: Path) -> bool:
     print(f"Files of {source.title} are broken; downloading them again.", file=sys.stderr)
     try:
         _download(source, root)
-    except Exception:  # then the broken file is what there is to tell
+    except Exception:  # then the broken file is what the user hears of
         return False
     return True
 

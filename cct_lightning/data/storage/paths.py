@@ -1,4 +1,4 @@
-"""Where data sets and decoded caches lie: the environment variable CCT_DATA, else the user's cache folder."""
+"""Where data sets and decoded caches are: the environment variable CCT_DATA, else the user's cache folder."""
 
 import os
 import tempfile

@@ -26,13 +26,13 @@ from cct_lightning.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which data set, from where, and how its images are to be held."""
+    """Which data set, from where, and how its images are to be stored."""
 
     source: Source
     root: str | None  # None: `default_root()`
     cache_dir: str | None  # None: below the default root
     download: bool
-    size: tuple[int, int] | None  # height and width that files are held at; arrays stay at their native size
+    size: tuple[int, int] | None  # height and width that files are stored at; arrays stay at their native size
     stream: bool
 
 
@@ -44,7 +44,7 @@ class StoredImages:
     label: Tensor  # (N,) int64
     split: Tensor  # (N,) uint8: 0 train, 1 val, 2 test
     in_chans: int
-    size: tuple[int, int]  # as the images are held
+    size: tuple[int, int]  # as the images are stored
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image: Tensor | None  # (N, C, H, W) uint8; None: streamed
@@ -61,8 +61,10 @@ class StoredImages:
         )
 
 
-def held_size(source: Source, size: tuple[int, int] | None, asked: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return height and width that the images are to be held at; None: the files decide.
+def stored_size_of(
+    source: Source, size: tuple[int, int] | None, asked: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Return height and width that image files are to be stored at; None: the files decide.
 
     Args:
         source: The data set.
@@ -75,7 +77,7 @@ def held_size(source: Source, size: tuple[int, int] | None, asked: tuple[int, in
     if asked is None:
         return None if size is None else (round(size[0] * source.margin), round(size[1] * source.margin))
     if not source.made_of_images:
-        raise InputError(f"{source.title} is held at its own size; leave stored_size out.")
+        raise InputError(f"{source.title} is stored at its own size; leave stored_size out.")
     if size is None or asked[0] < size[0] or asked[1] < size[1]:
         raise InputError(f"stored_size {asked} needs an img_size that fits into it; img_size is {size or 'not given'}.")
     return asked
@@ -152,7 +154,7 @@ def _key(source: Source, size: tuple[int, int] | None, stamp: str) -> dict[str, 
 
 
 def _stamp(root: Path, names: Iterable[str]) -> str:
-    """Return a digest of names, sizes and times of change: what tells, without reading, that files are the same."""
+    """Return a digest of names, sizes and times of change: a sign, without reading them, that files are the same."""
     digest = hashlib.sha256()
     for name in names:
         try:

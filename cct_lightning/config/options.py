@@ -1,0 +1,115 @@
+"""Options of a run: which ones change results, which a name decides, how a value is compared and printed."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SEED = "seed_everything"
+DEFAULT_SEED = 0
+
+# Options that never change a result: where data lies, how it is loaded, on what it is computed, what is watched and
+# kept. A dot at the end stands for all options below. The only such list.
+NEVER_CHANGE_RESULTS = (
+    "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
+    "data.root", "data.cache_dir", "data.download", "data.num_workers", "data.stream",
+    "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
+    "model.compile",
+    "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
+    "trainer.accumulate_grad_batches",  # likewise
+    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.enable_autolog_hparams", "trainer.default_root_dir",
+    "trainer.model_registry", "trainer.profiler", "trainer.detect_anomaly", "trainer.barebones",
+    "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.use_distributed_sampler",
+    "trainer.deterministic", "trainer.benchmark", "trainer.fast_dev_run",
+)  # fmt: skip
+
+# What a name decides, where nothing else is said: shown beside the name only where it differs from that.
+DERIVED = {
+    "model.arch": (
+        "tokenizer", "kernel_size", "conv_blocks", "position", "pool", "depth", "embed_dim", "num_heads", "mlp_ratio",
+        "attn_drop", "proj_drop", "drop_path_rate",
+    ),
+    "data.name": ("img_size", "stored_size", "mean", "std", "augment"),
+}  # fmt: skip
+PARTS = DERIVED["model.arch"]
+# Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
+CLASSES = ("model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "data.name")
+
+
+def changes_results(key: str) -> bool:
+    """Tell whether an option can change what a run computes."""
+    return not any(key == name or (name[-1] == "." and key.startswith(name)) for name in NEVER_CHANGE_RESULTS)
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested options as dotted key and value; an empty mapping is a value, and so is a class with arguments."""
+    if isinstance(value, Mapping) and value and prefix not in CLASSES:
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def normal(value: Any) -> Any:
+    """Return a value so that equal ones compare equal: numbers as numbers, sequences as tuples, classes in one form."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), normal(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(normal(item) for item in value)
+    if isinstance(value, str):
+        try:  # W&B and grids hand numbers on as text
+            return normal(float(value)) if value.strip()[-1:].isdigit() or "inf" in value else value
+        except ValueError:
+            return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a value as a person reads it: 0.0 is 0, a class with arguments is `my_lab.GemPool(p=3)`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            arguments = ", ".join(f"{key}={text(item)}" for key, item in (value.get("init_args") or {}).items())
+            return f"{value['class_path']}({arguments})" if arguments else str(value["class_path"])
+        return "{" + ", ".join(f"{key}: {text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text, value)) + "]"
+    found = normal(value)
+    return f"{found:.12g}" if isinstance(found, float) else str(found)
+
+
+def plain_values(value: Any) -> Any:
+    """Return nested values as dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain_values(item) for key, item in value.items()}
+    return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file, without running any code that it may hold."""
+    # libyaml's loader is ten times as fast as the one in Python; both are safe.
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def tilde(path: str) -> str:
+    """Return a path below the home folder as ~/..., so that what is shared names no user; any other text as it is."""
+    home = os.path.expanduser("~")
+    inside = len(home) > 1 and (path + "/").startswith(home + "/")
+    return "~" + path[len(home) :] if inside else path
+
+
+def without_home(value: Any) -> Any:
+    """Return nested plain values with `tilde` applied to every text."""
+    if isinstance(value, dict):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_home(item) for item in value]
+    return tilde(value) if isinstance(value, str) else value
