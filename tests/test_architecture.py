@@ -1,4 +1,4 @@
-"""The house stays in order: private parts of libraries in one file, imports downward, rooms that say what they are for."""
+"""The house stays in order: private parts of libraries in one file, imports downward, rooms that say their purpose."""
 
 import ast
 from collections.abc import Iterator
@@ -9,13 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cct_lightning"
 # Each room may import the rooms before it, and nobody those after it.
 ROOMS = (
-    "errors", "compat", "system", "models", "data", "training", "analysis", "config", "runs", "tracking", "build", "api",
-    "ablation", "comparison", "commands",
+    "errors", "compat", "system", "models", "data", "training", "analysis", "config", "runs", "tracking", "build",
+    "api", "ablation", "comparison", "commands",
 )  # fmt: skip
-LIBRARIES = {
-    "torch", "torchvision", "pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "wandb_workspaces",
-    "jsonargparse", "ray", "timm", "safetensors", "plotly", "matplotlib", "rich", "numpy", "pandas", "tarfile", "argparse",
-}  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

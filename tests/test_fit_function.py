@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
 
 def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
     (tmp_path / "my_lab.py").write_text(PART)
-    short = ["--config", "digits", "--trainer.max_epochs", "1", "--model.optim.warmup_epochs", "0", "--tracking.mode", "disabled"]
+    short = ["--config=digits", "--trainer.max_epochs=1", "--model.optim.warmup_epochs=0", "--tracking.mode=disabled"]
     own = ["--model.pool", "my_lab.GemPool", "--model.pool.p", "4"]
     done = run_cct("fit", *short, *own, "--run_dir", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -115,4 +115,5 @@ def test_a_fine_tuning_run_normalizes_as_its_checkpoint_was_trained(
     third = cct_lightning.fit(
         "digits", pretrained=str(first.run_dir / "best.ckpt"), mean=[0.3], std=[0.3], run_dir="third", **short
     )
-    assert yaml.safe_load((third.run_dir / "config.yaml").read_text())["data"]["mean"] == [0.3], "what the user says wins"
+    data = yaml.safe_load((third.run_dir / "config.yaml").read_text())["data"]
+    assert data["mean"] == [0.3], "what the user says wins"
