@@ -40,8 +40,7 @@ def layer_tokens(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def layer_features(net: nn.Module, images: Tensor, *, batch_size: int = 128) -> Tensor:
-    """Return one vector for each image and layer: the mean of its grid tokens (without a class token, which is
-    constant at the start).
+    """Return one vector for each image and layer: the mean of its grid tokens (a class token is constant at the start).
 
     Args:
         net: A Compact Transformer.
@@ -96,7 +95,7 @@ def plot_projection(
     Args:
         points: One (M, 2) for each panel, from `project`.
         labels: (M,) classes.
-        classes: Names of the classes. Up to 20 are told apart in a legend, by color and marker.
+        classes: Names of the classes. Up to 20 are in a legend, by color and marker.
         titles: One text a panel.
         columns: Panels in a row.
 

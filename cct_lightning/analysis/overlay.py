@@ -115,7 +115,7 @@ def enlarged(image: Array, side: int = 96) -> Array:
 
 
 def png_address(image: Array) -> str:
-    """Return pixels (H, W, 3) uint8 as the address of a PNG that stands in the page itself: `data:image/png;...`."""
+    """Return pixels (H, W, 3) uint8 as an address that holds the PNG itself: `data:image/png;...`."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -20,7 +20,7 @@ from torch import Tensor
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 QUANTITY = "cividis"  # colormap of everything from low to high
-OVERLAY = "viridis"  # the same over an image in grey, from which cividis would be hard to tell
+OVERLAY = "viridis"  # the same over an image in grey, where cividis would be hard to see
 SIGNED = "PuOr"  # colormap of what has a sign
 
 _RC: Any = {
@@ -54,7 +54,7 @@ def numbers(values: Tensor | Array | Sequence[Any]) -> Array:
 
 
 def figure_of(ax: Axes) -> Figure:
-    """Return the figure that axes belong to, also where they lie in a subfigure."""
+    """Return the figure that axes belong to, also in a subfigure."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure

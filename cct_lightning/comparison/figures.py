@@ -22,7 +22,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def color(i: int) -> str:
-    """Return the color of the i-th variant; markers and dashes tell apart those that share one."""
+    """Return the color of the i-th variant; variants that share one differ in marker and dash."""
     return OKABE_ITO[i % 7]
 
 

@@ -57,7 +57,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What tells the variant apart, such as `arch=cct_7_3x2, pool=seqpool`."""
+        """What makes the variant, such as `arch=cct_7_3x2, pool=seqpool`."""
         return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "all runs"
 
     def cost(self, key: str) -> float:
@@ -191,7 +191,7 @@ def _option(runs: Sequence[Run], key: str) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise InputError(f"--by {key} could be {' or '.join(matches)}: give the whole name.")
+        raise InputError(f"--by {key} could be {' or '.join(matches)}: give the full name.")
     raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
 
 

@@ -67,7 +67,7 @@ _LESS_IS_BETTER = {"loss", "error", "err", "ece", "mae", "mse", "seconds", "time
 
 
 def metric(name: str) -> Metric:
-    """Return how a quantity is read; of one that is not in the table, its words tell whether less is better.
+    """Return how a quantity is read; of one that is not in the table, its words decide whether less is better.
 
     Args:
         name: As it was logged, such as val/acc or train/loss_step.

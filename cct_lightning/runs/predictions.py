@@ -1,7 +1,7 @@
 """What a run predicted for its test images, kept in the run folder for pages and notebooks.
 
     test_predictions.npz  label (N,), index (N,), top (N, k) classes, prob (N, k) float16, classes (K,) names;
-                          image (S, C, H, W) uint8 of some images with row (S,), where each stands among the N, and
+                          image (S, C, H, W) uint8 of some images with row (S,), its place among the N, and
                           weight (S, h, w), how much each place counts in the pooled vector (Compact Transformers only)
 
 Letters: N test images, K classes, k the five likeliest at most, S samples, C channels, (H, W) image, (h, w) tokens.
@@ -22,11 +22,11 @@ from cct_lightning.data.augment.input_transform import InputTransform
 from cct_lightning.data.batch import Batch
 from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import replacing
 from cct_lightning.training.sharding import is_sharded
 
 T = TypeVar("T")
-TEST_PREDICTIONS = "test_predictions.npz"
 
 _FIRST = 12  # images from the start of the test split, the same ones for all runs of a data set
 _WORST = 12  # mistakes that the model is surest of
@@ -175,5 +175,5 @@ class PredictionsFile(Callback):
         }
         if not is_sharded(trainer) and (weights := place_weights(pl_module, shown)) is not None:
             arrays["weight"] = weights.astype(np.float16)
-        with replacing(self.run_dir / TEST_PREDICTIONS) as temporary:
+        with replacing(self.run_dir / RunFolder.PREDICTIONS) as temporary:
             np.savez_compressed(temporary, **arrays)

@@ -15,6 +15,7 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.batch import Batch
 from cct_lightning.runs.environment import environment
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.metrics import VAL_ACC, VAL_LOSS, metric
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.system.atomic import write_json
 
@@ -93,8 +94,8 @@ class RunRecord(Callback):
                 # Other x axes to choose from: epoch and images seen, which stand in the same rows.
                 run.define_metric("epoch")
                 run.define_metric("train/images_seen")
-                run.define_metric("val/acc", summary="max", step_metric="trainer/global_step")
-                run.define_metric("val/loss", summary="min", step_metric="trainer/global_step")
+                for name in (VAL_ACC, VAL_LOSS):
+                    run.define_metric(name, summary=metric(name).goal, step_metric="trainer/global_step")
         self._update(trainer, **self.summary)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

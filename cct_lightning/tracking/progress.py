@@ -1,4 +1,4 @@
-"""What a run shows: a bar in a terminal, one line an epoch in a log file, and none of the libraries' chatter."""
+"""What a run shows: a bar in a terminal, one line an epoch in a log file, and none of the libraries' own messages."""
 
 import logging
 import math
@@ -11,9 +11,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 
+from cct_lightning.runs.metrics import TRAIN_LOSS, TRAIN_SPEED, VAL_ACC, VAL_LOSS
 from cct_lightning.system.durations import duration
 
-# Lightning says these on every start; none asks the user for anything.
+# Lightning says these on every start; none of them is of use to the user.
 _CHATTER = (
     "Seed set to",
     "TPU available",
@@ -60,7 +61,7 @@ class Progress(RichProgressBar):
         self._read_at = -math.inf
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar, at most some tenths of a second old."""
+        """Return the metrics beside the bar, at most some tenths of a second old."""
         now = time.monotonic()
         if now - self._read_at >= _SECONDS_SHOWN:
             self._read_at = now
@@ -76,7 +77,7 @@ class EpochLines(Callback):
         self.began, self.first = time.perf_counter(), 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock that the time left is told from."""
+        """Start the clock from which the time left is estimated."""
         self.began, self.first = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -84,9 +85,9 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        for key in ("train/loss", "val/loss", "val/acc", "train/images_per_s"):
+        for key in (TRAIN_LOSS, VAL_LOSS, VAL_ACC, TRAIN_SPEED):
             if key in trainer.callback_metrics:
-                line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if 'images' in key else '.4f'}}"
+                line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if key == TRAIN_SPEED else '.4f'}}"
         # By steps: a run may have continued in mid-epoch.
         done, left = trainer.global_step - self.first, trainer.estimated_stepping_batches - trainer.global_step
         seconds = (time.perf_counter() - self.began) / max(1, done) * max(0, left)

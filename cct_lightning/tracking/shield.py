@@ -16,14 +16,14 @@ _BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 
 class ShieldedWandbLogger(WandbLogger):
-    """A WandbLogger that says so once when W&B is lost, and does nothing from then on."""
+    """A WandbLogger that says once that W&B is lost, and does nothing from then on."""
 
     lost = False
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run, of which every call is shielded."""
+        """The run; an error in a call of it does not reach the training."""
         if self.lost:
             return _Nothing()
         try:
@@ -51,7 +51,7 @@ class ShieldedWandbLogger(WandbLogger):
 
 
 def _check_room(folder: str) -> None:
-    # On a full disk, W&B's service drops what it should write, and tells nobody.
+    # On a full disk, W&B's service drops what it should write, without an error.
     if not hasattr(os, "statvfs"):
         return
     disk = os.statvfs(os.path.join(folder, "wandb"))

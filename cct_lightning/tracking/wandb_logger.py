@@ -1,4 +1,4 @@
-"""Where metrics go: a CSV in the run folder, and Weights & Biases, offline by itself where nothing is logged in."""
+"""The logger of Weights & Biases: offline where nobody is logged in, and one W&B run however often a run continues."""
 
 import logging
 import netrc
@@ -63,27 +63,21 @@ def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[
     """Decide how W&B runs.
 
     Args:
-        mode: What the user asked for; `auto` also heeds the environment variable WANDB_MODE.
+        mode: What the user asked for; `auto` also follows the environment variable WANDB_MODE.
 
     Returns:
         `online`, `offline` or `disabled`, and one line for the user (empty when online).
     """
-    chosen: str = mode
-    if mode == "auto":
-        chosen = {"dryrun": "offline"}.get(os.environ.get("WANDB_MODE", ""), os.environ.get("WANDB_MODE", ""))
+    chosen = (os.environ.get("WANDB_MODE", "") if mode == "auto" else mode).replace("dryrun", "offline")
     why = ""
     if chosen not in ("online", "offline", "disabled"):
-        chosen, why = "online", ""
-        if not logged_in():
-            chosen, why = "offline", "no login"
-        elif not _reachable():
-            chosen, why = "offline", "its server does not answer"
-    if chosen == "offline":
-        return (
-            chosen,
-            f"W&B is offline{f' ({why})' if why else ''}: sync later with `wandb sync RUN_DIR/wandb/offline-run-*`",
-        )
-    return chosen, "W&B is disabled: metrics go to metrics.csv alone" if chosen == "disabled" else ""
+        why = " (no login)" if not logged_in() else "" if _reachable() else " (its server does not answer)"
+        chosen = "offline" if why else "online"
+    notes = {
+        "offline": f"W&B is offline{why}: sync later with `wandb sync RUN_DIR/wandb/offline-run-*`",
+        "disabled": "W&B is disabled: metrics are in metrics.csv only",
+    }
+    return chosen, notes.get(chosen, "")
 
 
 def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str) -> WandbLogger:
@@ -111,7 +105,7 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
         job_type=job_type,
         save_dir=str(run_dir),
         offline=mode == "offline",
-        # The environment stands in the run's config; wandb's own record of it holds paths below the home folder.
+        # The environment is in the run's config; wandb's own record of it holds paths below the home folder.
         settings=wandb.Settings(
             silent=True, x_disable_meta=True, disable_git=True, save_code=False, x_log_level=logging.ERROR
         ),

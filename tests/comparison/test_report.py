@@ -15,7 +15,7 @@ from cct_lightning.commands.report import report
 from cct_lightning.comparison.evidence import class_accuracy, confusion, curves
 from cct_lightning.comparison.runs import read_runs
 from cct_lightning.errors import InputError
-from cct_lightning.runs.predictions import TEST_PREDICTIONS
+from cct_lightning.runs.folder import RunFolder
 
 pytest.importorskip("plotly", reason="Plotly is not installed: pip install 'cct_lightning[report]'")
 
@@ -151,10 +151,10 @@ def test_markup_in_names_stays_text(browser: Any, undisturbed: Path, tmp_path: P
     evil_path = EVIL.replace("/", "\u2215")
     for source, name in ((first, evil_path), (second, "plain")):
         shutil.copytree(source, tmp_path / "runs" / name, ignore=shutil.ignore_patterns("*.ckpt"))
-        with np.load(source / TEST_PREDICTIONS) as file:
+        with np.load(source / RunFolder.PREDICTIONS) as file:
             arrays = dict(file)
         arrays["classes"] = np.array([f"{k}{EVIL}" for k in range(10)])
-        np.savez_compressed(tmp_path / "runs" / name / TEST_PREDICTIONS, **arrays)
+        np.savez_compressed(tmp_path / "runs" / name / RunFolder.PREDICTIONS, **arrays)
     folder = tmp_path / "runs" / evil_path
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(re.sub(r"arch: \w+", f"arch: {json.dumps(EVIL)}", config))
@@ -188,10 +188,10 @@ def test_curves_and_classes_are_those_of_the_runs(undisturbed: Path) -> None:
 def test_damaged_evidence_is_left_out(undisturbed: Path, tmp_path: Path) -> None:
     runs = shutil.copytree(undisturbed, tmp_path / "runs", ignore=shutil.ignore_patterns("*.ckpt"))
     first, second, third = sorted(runs.glob("*-seed?"))[:3]
-    (first / TEST_PREDICTIONS).write_bytes(b"PK damaged")
+    (first / RunFolder.PREDICTIONS).write_bytes(b"PK damaged")
     (second / "metrics.csv").write_text("epoch,step\n")
     (third / "metrics.csv").unlink()
-    (third / TEST_PREDICTIONS).unlink()
+    (third / RunFolder.PREDICTIONS).unlink()
     report([str(runs)], out=str(tmp_path / "page.html"))
     assert (tmp_path / "page.html").stat().st_size > 1e6
 

@@ -15,7 +15,6 @@ import torch
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.predictions import TEST_PREDICTIONS
 from cct_lightning.runs.record import RunRecord
 from cct_lightning.training.module import Classifier
 
@@ -67,7 +66,7 @@ def logs(run_dir: Path) -> tuple[Path, Path]:
 
 
 def test_the_predictions_are_the_models(run_dir: Path) -> None:
-    with np.load(run_dir / TEST_PREDICTIONS, allow_pickle=False) as file:
+    with np.load(run_dir / RunFolder.PREDICTIONS, allow_pickle=False) as file:
         kept = dict(file)
     data = ImageDataModule(name="digits")
     model = Classifier.load(run_dir / "best.ckpt")
@@ -93,7 +92,7 @@ def test_the_predictions_are_the_models(run_dir: Path) -> None:
     assert set(kept["row"][12:].tolist()) == set(surest)
     assert kept["weight"].shape == (24, 4, 4)
     assert np.abs(kept["weight"].astype(np.float32).sum((1, 2)) - 1).max() < 1e-2
-    assert (run_dir / TEST_PREDICTIONS).stat().st_size < 50_000
+    assert (run_dir / RunFolder.PREDICTIONS).stat().st_size < 50_000
 
 
 def test_wandb_has_the_run(run_dir: Path) -> None:
@@ -139,7 +138,7 @@ def test_wandb_has_the_pictures(run_dir: Path) -> None:
     table = json.loads(path.read_text())
     assert table["columns"] == ["image", "label", "predicted", "probability", "index"]
     assert len(table["data"]) == 32
-    with np.load(run_dir / TEST_PREDICTIONS) as file:
+    with np.load(run_dir / RunFolder.PREDICTIONS) as file:
         predicted = dict(zip(file["index"].tolist(), file["top"][:, 0].tolist(), strict=True))
         label = dict(zip(file["index"].tolist(), file["label"].tolist(), strict=True))
     for _, true, wrong, _, index in table["data"]:
