@@ -1,6 +1,7 @@
 """metrics.csv: new columns, a run that continues, a line that a kill has cut."""
 
 import csv
+import errno
 import os
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_a_crash_while_a_column_is_added_loses_nothing(tmp_path: Path, monkeypat
     before = (tmp_path / "metrics.csv").read_bytes()
 
     def crash(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", crash)
     monkeypatch.setattr(Path, "replace", crash)
