@@ -8,7 +8,6 @@ Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, K classes.
 
 import html
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +18,7 @@ from cct_lightning.analysis.pictures import Maps
 from cct_lightning.analysis.saliency import GRADIENT, smooth_grad
 from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.analysis.style import Array
-from cct_lightning.commands.output import output_file
+from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.commands.predict import Predictor
 from cct_lightning.data.storage.image_files import find_images
 from cct_lightning.errors import InputError
@@ -62,25 +61,6 @@ li:first-child {{ font-weight: 600; }}
 """
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """What `explain` did.
-
-    Attributes:
-        out: The page.
-        images: Images on it with a prediction.
-        errors: Images that could not be read.
-    """
-
-    out: Path
-    images: int
-    errors: int
-
-    def __str__(self) -> str:
-        unreadable = f", {self.errors} unreadable" if self.errors else ""
-        return f"{self.images} images{unreadable}: {self.out}"
-
-
 def explain(
     ckpt: Path,
     images: Sequence[Path],
@@ -93,7 +73,7 @@ def explain(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     overwrite: bool = False,
-) -> Explanation:
+) -> Outcome:
     """Show on one page what a model predicts for images and which places it used.
 
     Each image gets its prediction with the five most probable classes, and maps laid over it: the weights of the
@@ -134,7 +114,7 @@ def explain(
                     page.write(_broken(path, problem) if problem else _article(path, next(entries)))
                 errors += len(batch.problems)
             page.write("</main>\n</html>\n")
-    return Explanation(Path(out), len(files) - errors, errors)
+    return Outcome(Path(out), len(files) - errors, errors)
 
 
 def _about(predictor: Predictor, count: int) -> str:

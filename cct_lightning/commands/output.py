@@ -2,10 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import replacing
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command wrote about image files.
+
+    Attributes:
+        out: The file.
+        images: Entries about images that could be read.
+        errors: Entries about files that could not.
+    """
+
+    out: Path
+    images: int
+    errors: int
+
+    def __str__(self) -> str:
+        unreadable = f", {self.errors} unreadable" if self.errors else ""
+        return f"{self.images} images{unreadable}: {self.out}"
 
 
 @contextmanager

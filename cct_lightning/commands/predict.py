@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,32 +18,13 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
 from cct_lightning.commands.export import input_spec
-from cct_lightning.commands.output import output_file
+from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.data.augment.input_transform import InputTransform
 from cct_lightning.data.storage.image_files import Read, find_images, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import load_model
 
 COLUMNS = ("file", "class", "probability", "top5", "error")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What `predict` did.
-
-    Attributes:
-        out: The CSV file.
-        images: Rows with a class.
-        errors: Rows with an error.
-    """
-
-    out: Path
-    images: int
-    errors: int
-
-    def __str__(self) -> str:
-        unreadable = f", {self.errors} unreadable" if self.errors else ""
-        return f"{self.images} images{unreadable}: {self.out}"
 
 
 def predict(
@@ -60,7 +40,7 @@ def predict(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     overwrite: bool = False,
-) -> Predictions:
+) -> Outcome:
     """Predict the classes of images and write them to a CSV file.
 
     The columns are `file`, `class`, `probability`, `top5` (the five most probable classes as `class:probability`,
@@ -104,22 +84,14 @@ def predict(
                     rows.writerow([str(path), *(["", "", "", problem] if problem else [*next(found), ""])])
                 errors += len(batch.problems)
                 bar.advance(task, len(batch.files))
-    return Predictions(Path(out), len(files) - errors, errors)
+    return Outcome(Path(out), len(files) - errors, errors)
 
 
 class Predictor:
-    """A model from a checkpoint with all that turns pixels into named classes.
-
-    Args:
-        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
-        arch: The model's name, where the checkpoint does not say.
-        classes: Names of the classes, where the checkpoint has none.
-        mean: Mean of each channel (0 to 1), where the checkpoint has none.
-        std: Standard deviation of each channel, where the checkpoint has none.
+    """A model from a checkpoint with all that turns pixels into named classes; arguments as for `predict`.
 
     Raises:
-        InputError: The checkpoint cannot be used, or these do not fit it.
+        InputError: The checkpoint cannot be used, or the arguments do not fit it.
     """
 
     def __init__(

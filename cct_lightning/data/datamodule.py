@@ -20,15 +20,7 @@ from cct_lightning.data.augment.transform import BatchTransform
 from cct_lightning.data.batch import Batch
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
-from cct_lightning.data.sampler import (
-    Loader,
-    accumulation,
-    batches_done,
-    check_splits,
-    evaluation_loader,
-    sampler_kwargs,
-    training_loader,
-)
+from cct_lightning.data.sampler import Loader, accumulation, batches_done, check_splits, make_loader, sampler_kwargs
 from cct_lightning.data.split import Subsets, split_up
 from cct_lightning.data.storage.store import Request, StoredImages, open_stored, stored_size_of
 from cct_lightning.errors import InputError
@@ -220,7 +212,7 @@ class ImageDataModule(pl.LightningDataModule):
             InputError: One sentence that says what is wrong and what to do.
         """
         sizes = {split: len(index) for split, index in self.index.items()}
-        if sizes["train"] == 0:
+        if not sizes["train"]:
             raise InputError(f"val_fraction leaves no training images of {self.source.title}. Lower it.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.in_chans or (name == "std" and min(values) <= 0):
@@ -235,11 +227,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.prepare(self.trainer)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the data on every process; Lightning's hook.
-
-        Args:
-            stage: `fit`, `validate`, `test`, `predict`, or None for all.
-        """
+        """Open the data on every process; Lightning's hook before each stage (`fit`, `validate`, `test`, `predict`)."""
         self.prepare(self.trainer)
         if stage in ("test", "predict"):
             self._require_test()
@@ -247,75 +235,65 @@ class ImageDataModule(pl.LightningDataModule):
         warnings.filterwarnings("ignore", message=".*does not have many workers which may be a bottleneck.*")
 
     def local_batch_size(self, devices: int, accumulate: int = 1) -> int:
-        """Return the number of images that one device takes in one step.
-
-        Args:
-            devices: Number of devices of all nodes.
-            accumulate: Batches that are accumulated before an optimizer step.
+        """Return the number of images that one of the devices (of all nodes) takes in one step.
 
         Raises:
-            InputError: global_batch_size cannot be divided so.
+            InputError: global_batch_size cannot be divided among the devices and accumulated batches.
         """
-        if self.global_batch_size is None:
-            return self.batch_size
-        return per_device_batch_size(self.global_batch_size, devices, accumulate)
+        given = self.global_batch_size
+        return self.batch_size if given is None else per_device_batch_size(given, devices, accumulate)
 
     def train_dataloader(self) -> Loader:
         """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped."""
-        return training_loader(self.stored.dataset(self.index["train"]), seed=self.seed, **self._loading)
+        return self._loader("train", seed=self.seed)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Return the loader of validation images, each exactly once; an empty list when there are none."""
-        return evaluation_loader(self.stored.dataset(self.index["val"]), **self._loading) if self.has_val else []
+        return self._loader("val") if self.has_val else []
 
     def test_dataloader(self) -> Loader:
         """Return the loader of test images, each exactly once."""
         self._require_test()
-        return evaluation_loader(self.stored.dataset(self.index["test"]), **self._loading)
+        return self._loader("test")
 
     def predict_dataloader(self) -> Loader:
         """Return the loader of test images, each exactly once."""
         return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
-        """Augment, normalize and mix a training batch on its device; normalize any other.
-
-        Args:
-            batch: uint8 images (B, C, H, W), labels (B,), indices (B,).
-            dataloader_idx: Not used.
-
-        Returns:
-            Normalized float images; labels (B,), or (B, K) where they are mixed; indices.
-        """
-        trainer = self.trainer
-        transform = self.transform.on(batch.image.device)
-        if trainer is None or not trainer.training:
-            batch = transform.eval_batch(batch)
-        else:
+        """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""
+        trainer, transform = self.trainer, self.transform.on(batch.image.device)
+        if trainer is None:
+            return transform.eval_batch(batch)
+        if trainer.training:
             batch = transform.train_batch(batch, epoch=trainer.current_epoch, step=batches_done(trainer))
-        if trainer is not None:
-            # Lightning converted the batch when it was still uint8; "bf16-true" and "64-true" want it again.
-            batch = batch._replace(image=trainer.precision_plugin.convert_input(batch.image))
-        return batch
+        else:
+            batch = transform.eval_batch(batch)
+        # Lightning converted the batch when it was still uint8; "bf16-true" and "64-true" want it again.
+        return batch._replace(image=trainer.precision_plugin.convert_input(batch.image))
 
     def preview(self, index: int | Sequence[int] | Tensor, epoch: int = 0) -> Tensor:
-        """Return training images as the model would see them in an epoch, before normalization and mixing.
+        """Return images as the model sees them in an epoch of training, before normalization and mixing.
 
         Args:
             index: `index` of a batch: which images of the data set.
-            epoch: The epoch.
+            epoch: From 0.
 
         Returns:
-            (B, C, H, W) uint8.
+            (B, C, *img_size) uint8.
         """
         chosen = torch.atleast_1d(torch.as_tensor(index, dtype=torch.int64)).cpu()
         batch = self.stored.dataset(chosen).__getitems__(range(len(chosen)))
         return self.transform.cpu().preview(batch.image, chosen, epoch)
 
-    @property
-    def _loading(self) -> dict[str, Any]:
-        batch = self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
-        return {"trainer": self.trainer, "batch_size": batch, "num_workers": self.num_workers}
+    def _loader(self, split: str, seed: int | None = None) -> Loader:
+        return make_loader(
+            self.stored.dataset(self.index[split]),
+            trainer=self.trainer,
+            batch_size=self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer)),
+            num_workers=self.num_workers,
+            seed=seed,
+        )
 
     def _require_test(self) -> None:
         if not self.has_test:

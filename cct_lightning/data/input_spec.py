@@ -1,8 +1,7 @@
-"""`InputSpec`: everything that happens to pixels before the model, in one object that checkpoints and exports keep.
+"""`InputSpec`: everything that happens to pixels before the model; checkpoints and exports keep it.
 
-Training, `cct test`, `cct predict`, `cct explain` and the metadata of exports all ask here, so that they show a model
-the same pixels under the same names. An image file becomes *stored* pixels (`decode`: shorter side resized, center
-cropped), and stored pixels become what the model takes (`augment.input_transform.InputTransform`).
+Loaders, predictions and exports all ask here, so that they show a model the same pixels under the same names. An image
+file becomes *stored* pixels (`decode`), and those what the model takes (`augment.input_transform.InputTransform`).
 
 Letters: C channels, H height, W width, K classes.
 """
@@ -77,14 +76,9 @@ class InputSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values under their names in checkpoints and exports; see `from_hparams`."""
-        return {
-            "img_size": list(self.img_size),
-            "in_chans": self.in_chans,
-            "classes": list(self.classes),
-            "mean": None if self.mean is None else list(self.mean),
-            "std": None if self.std is None else list(self.std),
-            "preprocessing": self.preprocessing,
-        }
+        values = {name: getattr(self, name) for name in ("img_size", "in_chans", "classes", "mean", "std")}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "preprocessing": self.preprocessing}
 
     @classmethod
     def from_hparams(cls, hparams: Mapping[str, Any]) -> "InputSpec":

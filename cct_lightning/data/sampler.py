@@ -77,50 +77,30 @@ class Loader(DataLoader[Batch]):
         """Take nothing."""
 
 
-def training_loader(
-    dataset: ImageDataset, *, trainer: pl.Trainer | None, seed: int, batch_size: int, num_workers: int
+def make_loader(
+    dataset: ImageDataset, *, trainer: pl.Trainer | None, batch_size: int, num_workers: int, seed: int | None
 ) -> Loader:
-    """Return the loader of training batches, shuffled by (seed, epoch); incomplete batches are dropped.
+    """Return a loader of this process's share of a dataset.
 
     Args:
-        dataset: Training images.
-        trainer: Whose progress decides where a resumed epoch continues; None: one process, from the start.
-        seed: Of the order.
+        dataset: Its images.
+        trainer: Tells which process this is, and where a resumed epoch continues; None: one process, from the start.
         batch_size: Images that one process takes in a step.
         num_workers: Processes that load batches.
+        seed: Of the order of training, which drops an incomplete batch; None: evaluation, each image exactly once.
     """
-    sampler = EpochSampler(
-        dataset,
-        **sampler_kwargs(trainer),
-        seed=seed,
-        batch_size=batch_size,
-        batches_done=partial(batches_done, trainer),
-    )
-    return _loader(dataset, sampler, trainer, batch_size, num_workers, drop_last=True)
-
-
-def evaluation_loader(
-    dataset: ImageDataset, *, trainer: pl.Trainer | None, batch_size: int, num_workers: int
-) -> Loader:
-    """Return a loader that shows each image exactly once; arguments as for `training_loader`."""
-    # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
-    sampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **sampler_kwargs(trainer))
-    return _loader(dataset, sampler, trainer, batch_size, num_workers, drop_last=False)
-
-
-def _loader(
-    dataset: ImageDataset,
-    sampler: DistributedSampler,
-    trainer: pl.Trainer | None,
-    batch_size: int,
-    num_workers: int,
-    drop_last: bool,
-) -> Loader:
+    share = sampler_kwargs(trainer)
+    if seed is None:
+        # Lightning's own sampler for evaluation repeats images to even out the devices, which changes the accuracy.
+        sampler: DistributedSampler = UnrepeatedDistributedSampler(dataset, shuffle=False, **share)
+    else:
+        done = partial(batches_done, trainer)
+        sampler = EpochSampler(dataset, **share, seed=seed, batch_size=batch_size, batches_done=done)
     return Loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        drop_last=drop_last,
+        drop_last=seed is not None,
         collate_fn=uncollated,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
@@ -130,16 +110,7 @@ def _loader(
 
 
 def check_splits(sizes: dict[str, int], *, devices: int, batch_size: int) -> None:
-    """Check that every device gets images.
-
-    Args:
-        sizes: Number of images of `train`, `val` and `test`; 0 where there is no such split.
-        devices: Of all nodes.
-        batch_size: Images that one device takes in a step.
-
-    Raises:
-        InputError: It does not.
-    """
+    """Raise an InputError where a device would get no images; `sizes` of the splits, `batch_size` of one device."""
     if batch_size * devices > sizes["train"]:
         raise InputError(
             f"A batch of {batch_size * devices} images is larger than the training set ({sizes['train']} images). "

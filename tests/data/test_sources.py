@@ -202,5 +202,5 @@ def test_a_data_set_from_outside_is_one_entry(tmp_path: Path, monkeypatch: pytes
         assert data.input_spec.img_size == (4, 6)
     with pytest.raises(InputError, match=r"'my_lab\.read' is not a cct_lightning\.data\.Source"):
         ImageDataModule(name="my_lab.read")
-    with pytest.raises(InputError, match="Cannot import the data set 'my_lab.FISH'"):
+    with pytest.raises(InputError, match="Cannot import the data set"):
         ImageDataModule(name="my_lab.FISH")

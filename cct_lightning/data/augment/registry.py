@@ -80,7 +80,7 @@ def operation(
 
     The function takes uint8 images (B, C, H, W), which it leaves as they are, and, as far as it has parameters for
     them, the arguments (B,) and a `Sampling`; it returns uint8 images of that shape, each computed from its own alone.
-    The same function defined once more, as in a notebook's cell, replaces the former.
+    One of that name defined once more in the same module, as in a notebook's cell, replaces the former.
 
     Args:
         name: Its name in `extra_ops` and, in upper case, in `Op`.
@@ -90,7 +90,7 @@ def operation(
         trivialaugment: In TrivialAugment's.
 
     Raises:
-        ValueError: Another function has that name.
+        ValueError: A function of another module has that name.
     """
     spaces = {
         "randaugment": randaugment,
@@ -101,11 +101,10 @@ def operation(
 
     def register(function: F) -> F:
         before, takes = OPERATIONS.get(name), len(inspect.signature(function).parameters)
-        if before is not None and _origin(before.function) != _origin(function):
-            raise ValueError(f"there is already an augmentation operation {name!r}")
         number = Op.COUNT if before is None else before.number
-        ranges = {space: it for space, it in spaces.items() if it is not None}
-        OPERATIONS[name] = Operation(number, name, function, ranges)
+        if before is not None and getattr(before.function, "__module__", None) != function.__module__:
+            raise ValueError(f"there is already an augmentation operation {name!r}")
+        OPERATIONS[name] = Operation(number, name, function, {s: it for s, it in spaces.items() if it is not None})
         if before is not None:
             GROUPS[:] = [(a, b, function, takes) if a <= number < b else (a, b, f, n) for a, b, f, n in GROUPS]
             return function
@@ -116,10 +115,6 @@ def operation(
         return function
 
     return register
-
-
-def _origin(function: Function | None) -> tuple[str | None, str | None]:
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
 def find_operation(name: str, space: str) -> Operation:

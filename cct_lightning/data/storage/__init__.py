@@ -1,1 +1,6 @@
-"""From files to pixels: decoding, the memory-mapped cache, where both lie."""
+"""From files to pixels: downloaded, decoded, cached in one memory-mapped file per data set.
+
+A change goes to `decode.py` for which kinds of images are read and how (raise `cache.VERSION` with it),
+`image_files.py` for reading many of them, `cache.py` for the format of the cache, `paths.py` for where data sets and
+caches are, `download.py` for downloads, `store.py` for the way from a data set to its images.
+"""

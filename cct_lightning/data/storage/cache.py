@@ -42,7 +42,7 @@ class Content:
 class Pool:
     """All images of a data set, every split."""
 
-    image: Tensor  # (N, C, H, W) uint8, memory-mapped copy-on-write: a stray write never reaches the file
+    image: Tensor | None  # (N, C, H, W) uint8, memory-mapped copy-on-write: no write reaches the file; None: streamed
     label: Tensor  # (N,) int64
     split: Tensor  # (N,) uint8, position in SPLITS
     mean: tuple[float, ...]  # per channel over the training images, 0..1

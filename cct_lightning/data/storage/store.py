@@ -37,17 +37,12 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredImages:
+class StoredImages(Pool):
     """A data set that is ready: its images in a pool, or the list of its files when it is streamed."""
 
     classes: tuple[str, ...]
-    label: Tensor  # (N,) int64
-    split: Tensor  # (N,) uint8: 0 train, 1 val, 2 test
     in_chans: int
     size: tuple[int, int]  # as the images are stored
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image: Tensor | None  # (N, C, H, W) uint8; None: streamed
     files: Files | None  # None: not made of files
 
     def dataset(self, index: Tensor) -> ImageDataset:
@@ -166,18 +161,9 @@ def _stamp(root: Path, names: Iterable[str]) -> str:
 
 
 def _stored(pool: Pool, classes: tuple[str, ...], files: Files | None) -> StoredImages:
+    assert pool.image is not None
     _, channels, height, width = pool.image.shape
-    return StoredImages(
-        classes=classes,
-        label=pool.label,
-        split=pool.split,
-        in_chans=channels,
-        size=(height, width),
-        mean=pool.mean,
-        std=pool.std,
-        image=pool.image,
-        files=files,
-    )
+    return StoredImages(**vars(pool), classes=classes, in_chans=channels, size=(height, width), files=files)
 
 
 def _streamed(request: Request, files: Files) -> StoredImages:
