@@ -36,7 +36,9 @@ DERIVED = {
 }  # fmt: skip
 PARTS = DERIVED["model.arch"]
 # Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
-CLASSES = ("model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "data.name")
+CLASSES = (
+    "model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "model.optim.optimizer", "data.name",
+)  # fmt: skip
 
 
 def changes_results(key: str) -> bool:

@@ -107,10 +107,14 @@ def _with_arguments(words: list[str], configs: list[dict[str, Any]]) -> list[str
     for key in CLASSES:
         if not any(word.startswith(f"--{key}.") for word in found):
             continue
-        group, name = key.split(".")
-        for config in configs:
-            if isinstance(part := config.get(group), Mapping) and isinstance(part.get(name), str):
-                config[group] = {**part, name: {"class_path": part[name]}}
+        *groups, name = key.split(".")
+        for part in configs:
+            for group in groups:
+                if isinstance(part.get(group), Mapping):
+                    part[group] = dict(part[group])  # the recipe's own mapping stays as it is
+                part = part.get(group) or {}
+            if isinstance(part.get(name), str):
+                part[name] = {"class_path": part[name]}
         for i, word in enumerate(found):
             option, equals, value = word.partition("=")
             if option == f"--{key}":

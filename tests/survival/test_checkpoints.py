@@ -151,7 +151,7 @@ def test_checkpoint_of_another_model(run: Path, cct: Cct, tmp_path: Path, monkey
     [
         ("--model.label_smoothing 0.5", "model.label_smoothing was 0.1 and is 0.5"),
         ("--seed_everything 3", "seed_everything was 0 and is 3"),
-        ("--data.batch_size 32 --model.arch cct_4_3x1", "model.depth was 2 and is 4"),
+        ("--data.batch_size 32 --model.arch cct_4_3x1", "model.arch was cct_2_3x1 and is cct_4_3x1"),
     ],
 )
 def test_run_folder_of_another_configuration(run: Path, cct: Cct, words: str, expected: str) -> None:

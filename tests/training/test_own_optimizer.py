@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from training.small import classifier, digits, last, load, trainer
 
+from cct_lightning.config.parser import parse
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.checks import check_sharding
@@ -136,3 +137,15 @@ def test_options_are_read_without_torch() -> None:
     code = "import sys, cct_lightning.training.optim.options; sys.exit('torch' in sys.modules)"
     assert options.__file__ is not None
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("recipe", ["digits", "mine.yaml"])
+def test_its_arguments_on_the_command_line(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("base: digits\nmodel:\n  optim:\n    optimizer: my_lab.Lion\n")
+    words = ["--config", recipe, "--model.loss", "bce"]
+    words += ["--model.optim.optimizer", "my_lab.Lion"] if recipe == "digits" else []
+    words += ["--model.optim.optimizer.betas", "[0.8, 0.95]"]
+    found = parse("fit", words)
+    assert found.model.optim.optimizer == {"class_path": "my_lab.Lion", "init_args": {"betas": [0.8, 0.95]}}
+    assert found.model.loss == "bce"
