@@ -1,7 +1,4 @@
-"""Which checkpoints a run folder keeps, and which one a run continues from.
-
-They can be moved, and name no folder of the user's.
-"""
+"""Which checkpoints a run folder keeps, and which one a run continues from."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +8,16 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
 from cct_lightning.errors import InputError
-from cct_lightning.runs.checkpoint_io import LAST, PREVIOUS, load_verified
+from cct_lightning.runs.checkpoint_io import load_verified
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.last_checkpoint import LastCheckpoint
 
 
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, whose state names files relative to the run folder.
 
-    Lightning stores absolute paths: a run folder that has been moved would forget its best epoch when continued, and a
-    checkpoint that is given away would tell where its owner keeps things.
+    Lightning stores absolute paths: a run folder that was moved would forget its best epoch when continued, and a
+    checkpoint that is shared would name its owner's folders.
     """
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
@@ -68,7 +66,7 @@ def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> 
 
 
 def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
-    """Return the checkpoint to continue from, read and found whole.
+    """Return the checkpoint to continue from, every byte of it verified.
 
     Args:
         run_dir: Run folder.
@@ -78,12 +76,12 @@ def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
         The file, None to begin; and one line for the user where last.ckpt was damaged, else an empty string.
 
     Raises:
-        InputError: The file is none or damaged, or the folder holds a run that must not be continued.
+        InputError: The file is missing, damaged or no checkpoint, or the folder holds a run that must not be continued.
     """
     if resume == "auto":
-        return _newest_whole(run_dir)
+        return _newest_verified(run_dir)
     if resume == "never":
-        if (run_dir / "config.yaml").exists():
+        if (run_dir / RunFolder.CONFIG).exists():
             raise InputError(
                 f"{run_dir} holds a run already: choose another --run_dir, or --resume auto to continue it."
             )
@@ -94,19 +92,19 @@ def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
     return Path(resume), ""
 
 
-def _newest_whole(run_dir: Path) -> tuple[Path | None, str]:
+def _newest_verified(run_dir: Path) -> tuple[Path | None, str]:
     damaged: list[str] = []
-    for path in (run_dir / LAST, run_dir / PREVIOUS):
+    for path in (run_dir / RunFolder.LAST, run_dir / RunFolder.PREVIOUS):
         if path.is_file():
             try:
                 load_verified(path)
             except InputError as error:
                 damaged.append(str(error).rstrip("."))
                 continue
-            if not (run_dir / "config.yaml").is_file():
+            if not (run_dir / RunFolder.CONFIG).is_file():
                 raise InputError(
                     f"{run_dir} holds a checkpoint and no config.yaml that says of which run: give it with "
-                    f"--resume {path} and another --run_dir, or delete it to begin."
+                    f"--resume {path} and another --run_dir, or delete it to begin again."
                 )
             return path, f"{'; '.join(damaged)}: continuing from {path.name}, the one before." if damaged else ""
     if damaged:

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
 from cct_lightning.compat import make_restart_exact
-from cct_lightning.runs.checkpoint_io import LAST
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Interrupts, Stopped
 
 _STEPS_BETWEEN_TALKS = 5  # of several processes about signals and time: each talk costs a round between them
@@ -32,7 +32,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, *, run_dir: Path, every_minutes: float) -> None:
-        self.path, self.every_seconds = run_dir / LAST, 60 * every_minutes
+        self.path, self.every_seconds = run_dir / RunFolder.LAST, 60 * every_minutes
         self.interrupts = Interrupts()
         self._between_batches = self._at_the_end = False
         self._saved_at, self._saved_step = 0.0, -1
