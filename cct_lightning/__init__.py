@@ -7,6 +7,7 @@
 """  # fmt: skip
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from cct_lightning.training.module import Classifier
     from cct_lightning.training.optim import Optim
 
+from cct_lightning.system.renamed import RenamedModules
+
+# After all other finders: what exists under a name wins.
+sys.meta_path.append(RenamedModules())
+
 # Public name -> module. Imported at first use, so that `import cct_lightning` and `cct --help` need no torch.
 _MODULES = {
     "Augment": "data.augment.augment",
@@ -36,7 +42,7 @@ _MODULES = {
     "fit": "api",
     "parse_arch": "models.arch",
 }
-_PACKAGES = ("ablation", "analysis", "comparison", "data", "models", "runs", "tracking", "training")
+_PACKAGES = ("ablation", "analysis", "comparison", "config", "data", "models", "runs", "tracking", "training")
 
 __all__ = [
     "Augment",
