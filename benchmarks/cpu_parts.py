@@ -22,6 +22,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import conditions, write
+from cct_lightning.models.arch import parse_arch
 from cct_lightning.models.encoder import Attention, Block
 from cct_lightning.models.factory import create_model
 from cct_lightning.training.memory import keep_freed_memory
@@ -105,11 +106,11 @@ class Skipping(Block):
 
 def drop_path(repeats: int) -> list[dict[str, Any]]:
     rows = []
-    for size, dim, heads, ratio in (((128, 64, 128), 128, 2, 1), ((16, 256, 256), 256, 4, 2)):
+    for size, arch in (((128, 64, 128), parse_arch("cct_2_3x2")), ((16, 256, 256), parse_arch("cct_7_3x1"))):
         ways: dict[str, Callable[[], Any]] = {}
         for name, kind in (("ours", Block), ("skipping samples", Skipping)):
-            block = kind(embed_dim=dim, num_heads=heads, mlp_ratio=ratio, attn_drop=0.1, proj_drop=0.0, drop_path=0.1)
-            ways[name] = partial(back, block.bfloat16(), torch.randn(size, dtype=torch.bfloat16))
+            block = kind(arch, drop_path=0.1).bfloat16()
+            ways[name] = partial(back, block, torch.randn(size, dtype=torch.bfloat16))
         rows.append({"what": f"block {size}, bfloat16, drop path 0.1", **told(turns(ways, repeats))})
     return rows
 

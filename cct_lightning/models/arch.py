@@ -9,8 +9,9 @@ Letters: (H, W) image, (h, w) grid of tokens.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from typing_extensions import Unpack
@@ -28,15 +29,14 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "cct": ("conv", "seqpool"),
 }
 
-_small = [f"{name}_32{sine}" for name in ("cct_2_3x2", "cct_4_3x2", "cct_6_3x1", "cct_6_3x2", "cct_7_3x1", "cct_7_3x2")
-          for sine in ("", "_sine")]  # fmt: skip
-_patch = [f"{family}_{layers}_4_32{sine}" for family in ("cvt", "vit") for layers in (2, 4, 6, 7)
-          for sine in ("", "_sine")]  # fmt: skip
+_conv = [f"cct_{size}_32" for size in ("2_3x2", "4_3x2", "6_3x1", "6_3x2", "7_3x1", "7_3x2")]
+_patch = [f"{family}_{layers}_4_32" for family in ("cvt", "vit") for layers in (2, 4, 6, 7)]
 
 # The variants that the reference implementation publishes.
 PUBLISHED: tuple[str, ...] = (
-    *_small, "cct_7_3x1_32_c100", "cct_7_3x1_32_sine_c100", "cct_7_7x2_224", "cct_7_7x2_224_sine",
-    "cct_14_7x2_224", "cct_14_7x2_384", "cct_14_7x2_384_fl", *_patch,
+    *(name + sine for name in _conv for sine in ("", "_sine")), "cct_7_3x1_32_c100", "cct_7_3x1_32_sine_c100",
+    "cct_7_7x2_224", "cct_7_7x2_224_sine", "cct_14_7x2_224", "cct_14_7x2_384", "cct_14_7x2_384_fl",
+    *(name + sine for name in _patch for sine in ("", "_sine")),
 )  # fmt: skip
 
 # Architectures of other families that train under the same recipes, see `baselines.py`.
@@ -47,16 +47,9 @@ HIDDEN_CHANS = 64  # channels of every convolution block before the last
 
 @dataclass(frozen=True)
 class Arch:
-    """All that defines a Compact Transformer; a name decides it, keywords override it.
+    """All that defines a Compact Transformer; a name decides it, keywords override it; see `Parts` for most fields."""
 
-    Attributes: those of `Parts`, all concrete, and:
-        name: The name it came from.
-        img_size: (H, W) in pixels.
-        in_chans: Channels of the image.
-        num_classes: Classes.
-    """
-
-    name: str
+    name: str  # that it came from
     tokenizer: PartSpec
     kernel_size: int
     conv_blocks: int
@@ -69,7 +62,7 @@ class Arch:
     attn_drop: float = 0.1
     proj_drop: float = 0.0
     drop_path_rate: float = 0.1
-    img_size: tuple[int, int] = (32, 32)
+    img_size: tuple[int, int] = (32, 32)  # (H, W) in pixels
     in_chans: int = 3
     num_classes: int = 10
 
@@ -126,27 +119,20 @@ def parse_arch(name: str) -> Arch:
     )
 
 
-_NUMBERS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(
-        ("kernel_size", "conv_blocks", "depth", "embed_dim", "num_heads", "in_chans", "num_classes"), (1, float("inf"))
-    ),
-    "mlp_ratio": (1e-6, float("inf")),
-    "attn_drop": (0, 1),
-    "proj_drop": (0, 1),
-    "drop_path_rate": (0, 0.999),
-}  # option -> least, most
+_COUNTS = ("kernel_size", "conv_blocks", "depth", "embed_dim", "num_heads", "in_chans", "num_classes")
+# Option -> least, most.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_COUNTS, (1, inf)),
+    **{"mlp_ratio": (1e-6, inf), "attn_drop": (0, 1), "proj_drop": (0, 1), "drop_path_rate": (0, 0.999)},
+}
 
 
-def check_sizes(values: dict[str, float], img_size: tuple[int, int]) -> None:
-    """Check numbers of a model, by the names of their options, and the (H, W) of its images.
-
-    Raises:
-        InputError: One is out of its range.
-    """
+def check_sizes(values: Mapping[str, float], img_size: tuple[int, int]) -> None:
+    """Raise `InputError` where a number of a model, by its option's name, or (H, W) is out of its range."""
     for key, value in values.items():
-        low, high = _NUMBERS[key]
+        low, high = _RANGES[key]
         if not low <= value <= high:
-            wanted = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+            wanted = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
             raise InputError(f"{key} is {value}: it must be {wanted}.")
     if min(img_size) < 1:
         raise InputError(f"img_size is {img_size}: both sides must be at least 1 pixel.")
@@ -190,7 +176,7 @@ def resolve_arch(
     if img_size is not None:
         given["img_size"] = pair(img_size)
     arch = dataclasses.replace(parse_arch(name), **given)
-    check_sizes({key: getattr(arch, key) for key in _NUMBERS}, arch.img_size)
+    check_sizes({key: getattr(arch, key) for key in _RANGES}, arch.img_size)
     return arch
 
 
@@ -200,12 +186,12 @@ def conv_geometry(kernel_size: int) -> tuple[int, int]:
 
 
 def conv_grids(img_size: tuple[int, int], *, kernel_size: int, conv_blocks: int) -> list[tuple[int, int]]:
-    """Return the sizes after each convolution and each max pool of a convolutional tokenizer.
+    """Return the sizes after each convolution and each max pool (kernel 3, stride 2, padding 1) of a tokenizer.
 
     Args:
         img_size: (H, W) in pixels.
         kernel_size: Kernel of the convolutions.
-        conv_blocks: Blocks of convolution, ReLU and max pool (kernel 3, stride 2, padding 1).
+        conv_blocks: Blocks of convolution, ReLU and max pool.
 
     Returns:
         Two sizes a block; the last one is the token grid (h, w).
@@ -214,18 +200,17 @@ def conv_grids(img_size: tuple[int, int], *, kernel_size: int, conv_blocks: int)
         InputError: The blocks shrink the image to a single token.
     """
     stride, padding = conv_geometry(kernel_size)
-    sizes, size = [], img_size
+    sizes = [img_size]
     for _ in range(conv_blocks):
-        conv = tuple((n + 2 * padding - kernel_size) // stride + 1 for n in size)
-        size = ((conv[0] - 1) // 2 + 1, (conv[1] - 1) // 2 + 1)
-        sizes += [(conv[0], conv[1]), size]
+        height, width = ((side + 2 * padding - kernel_size) // stride + 1 for side in sizes[-1])
+        sizes += [(height, width), ((height + 1) // 2, (width + 1) // 2)]
     if sizes[-1] == (1, 1):
         raise InputError(
             f"{conv_blocks} convolution blocks of kernel {kernel_size} shrink {img_size[0]}x{img_size[1]} pixels to "
             "a single token, which leaves nothing to attend to: use fewer blocks, a smaller kernel or larger images "
             "(--data.img_size)."
         )
-    return sizes
+    return sizes[1:]
 
 
 def patch_grid(img_size: tuple[int, int], patch_size: int) -> tuple[int, int]:

@@ -9,7 +9,6 @@ ResNet-18 and 0.02G for MobileNetV2.)
 Letters: B batch, C channels, (H, W) image or feature map, K classes.
 """
 
-import importlib
 from collections.abc import Callable
 from functools import partial
 
@@ -18,8 +17,7 @@ from torchvision.models import MobileNetV2, resnet18, vit_b_16
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vision_transformer import VisionTransformer
 
-from cct_lightning.errors import InputError, nearest
-from cct_lightning.models.arch import BASELINES
+from cct_lightning.errors import InputError
 
 
 def _conv(in_chans: int, out_chans: int) -> nn.Conv2d:
@@ -51,20 +49,17 @@ class SmallResNet(nn.Module):
 
     Args:
         blocks: Blocks n of each stage; 9 make ResNet-56.
-        in_chans: Channels of the image.
+        in_chans: Channels C of the image.
         num_classes: Classes K.
     """
 
     def __init__(self, *, blocks: int, in_chans: int, num_classes: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = _conv(in_chans, 16), nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*(BasicBlock(16, 16) for _ in range(blocks)))
-        self.layer2 = nn.Sequential(
-            BasicBlock(16, 32, 2, _Subsample(16)), *(BasicBlock(32, 32) for _ in range(blocks - 1))
-        )
-        self.layer3 = nn.Sequential(
-            BasicBlock(32, 64, 2, _Subsample(32)), *(BasicBlock(64, 64) for _ in range(blocks - 1))
-        )
+        more = range(blocks - 1)
+        self.layer1 = nn.Sequential(BasicBlock(16, 16), *(BasicBlock(16, 16) for _ in more))
+        self.layer2 = nn.Sequential(BasicBlock(16, 32, 2, _Subsample(16)), *(BasicBlock(32, 32) for _ in more))
+        self.layer3 = nn.Sequential(BasicBlock(32, 64, 2, _Subsample(32)), *(BasicBlock(64, 64) for _ in more))
         self.fc = nn.Linear(64, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -101,7 +96,7 @@ def _vit_b_16(img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.
 
 def _deit(name: str, img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
     try:
-        timm = importlib.import_module("timm")
+        import timm
     except ImportError as error:
         raise InputError(
             f"{name} comes from timm, which is not installed: pip install 'cct_lightning[timm]'."
@@ -114,7 +109,8 @@ def _deit(name: str, img_size: tuple[int, int], in_chans: int, num_classes: int)
     return timm.create_model(f"{name}_patch16_224", img_size=img_size, in_chans=in_chans, num_classes=num_classes)
 
 
-_BUILDERS: dict[str, Callable[[tuple[int, int], int, int], nn.Module]] = {
+# Name -> builder of a model with fresh weights: (H, W) in pixels, channels C, classes K -> nn.Module.
+BUILDERS: dict[str, Callable[[tuple[int, int], int, int], nn.Module]] = {
     "resnet18": _resnet18,
     "resnet56": lambda _, in_chans, num_classes: SmallResNet(blocks=9, in_chans=in_chans, num_classes=num_classes),
     "mobilenet_v2": _mobilenet_v2,
@@ -122,23 +118,3 @@ _BUILDERS: dict[str, Callable[[tuple[int, int], int, int], nn.Module]] = {
     "deit_tiny": partial(_deit, "deit_tiny"),
     "deit_small": partial(_deit, "deit_small"),
 }
-
-
-def create_baseline(name: str, *, img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
-    """Build a baseline with fresh weights.
-
-    Args:
-        name: One of `cct_lightning.models.arch.BASELINES`.
-        img_size: (H, W) in pixels.
-        in_chans: Channels of the images.
-        num_classes: Classes K.
-
-    Returns:
-        A model from images (B, C, H, W) to logits (B, K).
-
-    Raises:
-        InputError: Unknown name, an image size that the model cannot take, or timm is needed and not installed.
-    """
-    if name not in _BUILDERS:
-        raise InputError(f"Unknown baseline {name!r}: choose {', '.join(BASELINES)}.{nearest(name, BASELINES)}")
-    return _BUILDERS[name](img_size, in_chans, num_classes)

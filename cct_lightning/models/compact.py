@@ -47,15 +47,7 @@ class CompactTransformer(nn.Module):
             embed_dim=arch.embed_dim,
         )  # fmt: skip
         self.drop = nn.Dropout(arch.proj_drop)
-        self.encoder = Encoder(
-            depth=arch.depth,
-            embed_dim=arch.embed_dim,
-            num_heads=arch.num_heads,
-            mlp_ratio=arch.mlp_ratio,
-            attn_drop=arch.attn_drop,
-            proj_drop=arch.proj_drop,
-            drop_path_rate=arch.drop_path_rate,
-        )
+        self.encoder = Encoder(arch)
         self.head = nn.Linear(arch.embed_dim, arch.num_classes)
         self.apply(_init_linear)
 

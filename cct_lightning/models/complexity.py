@@ -19,19 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a model costs.
+    """What a model costs."""
 
-    Attributes:
-        tokens: Length of the sequence, prefix included; None where the model is not a Compact Transformer.
-        params: Trainable parameters (a sine embedding has none).
-        macs: Multiply-accumulates of the forward pass of one image, by convolutions and matrix products.
-        attention_macs: The two products of attention where `macs` leaves them out, as the published tables do; None
-            where it holds them.
-    """
-
-    tokens: int | None
-    params: int
-    macs: int
+    tokens: int | None  # length of the sequence, prefix included; None where it is not a Compact Transformer
+    params: int  # trainable ones (a sine embedding has none)
+    macs: int  # multiply-accumulates of the forward pass of one image, by convolutions and matrix products
+    # The two products of attention where `macs` leaves them out, as the published tables do; None where it holds them.
     attention_macs: int | None = None
 
 
@@ -80,13 +73,10 @@ def budget(arch: Arch) -> Costs:
     Raises:
         InputError: Parts that do not fit each other or the image.
     """
-    dim, layers, (tokenizer, pool, position) = arch.embed_dim, arch.depth, (arch.tokenizer, arch.pool, arch.position)
-    if not (
-        isinstance(tokenizer, str) and tokenizer in TOKENIZER_COSTS
-        and isinstance(pool, str) and pool in POOL_COSTS
-        and isinstance(position, str) and position in POSITION_COSTS
-    ):  # fmt: skip
-        return _built(arch)
+    tokenizer, pool, position = str(arch.tokenizer), str(arch.pool), str(arch.position)
+    if not (tokenizer in TOKENIZER_COSTS and pool in POOL_COSTS and position in POSITION_COSTS):
+        return _built(arch)  # a part of the user's, perhaps with arguments
+    dim, layers = arch.embed_dim, arch.depth
     tokens, params, macs = TOKENIZER_COSTS[tokenizer](arch)
     prefix, pool_params, pool_macs = POOL_COSTS[pool](tokens, dim)
     tokens += prefix
@@ -120,15 +110,12 @@ def _built(arch: Arch) -> Costs:
 
 
 def summarize(model: "nn.Module", img_size: tuple[int, int], in_chans: int) -> Costs:
-    """Count parameters and multiply-accumulates of a built model; its weights, mode and device stay as they are.
+    """Count the costs of one image in a built model, attention included; its weights, mode and device stay as they are.
 
     Args:
-        model: Any model from images (B, C, H, W) to logits.
+        model: Any model from images (B, C, H, W) to logits; it is counted in evaluation mode.
         img_size: (H, W) in pixels.
-        in_chans: Channels of the images.
-
-    Returns:
-        The counts for one image in evaluation mode, attention included.
+        in_chans: Channels C of the images.
     """
     from cct_lightning.models.compact import CompactTransformer
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from cct_lightning.errors import InputError
+from cct_lightning.models.arch import Arch
 
 
 def _cpu_mask(x: Tensor, p: float) -> Tensor:
@@ -77,13 +78,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, exact GELU, linear.
-
-    Args:
-        embed_dim: Dimension D of a token.
-        hidden_dim: Dimension between the two layers.
-        drop: Dropout probability after each layer.
-    """
+    """Linear, exact GELU, linear: dimension D to `hidden_dim` and back, with dropout after each layer."""
 
     def __init__(self, *, embed_dim: int, hidden_dim: int, drop: float) -> None:
         super().__init__()
@@ -97,23 +92,20 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer; its arguments are those of `Encoder`, and `drop_path` is its own stochastic depth."""
+    """One encoder layer.
 
-    def __init__(
-        self,
-        *,
-        embed_dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        attn_drop: float,
-        proj_drop: float,
-        drop_path: float,
-    ) -> None:
+    Args:
+        arch: Its `embed_dim`, `num_heads`, `mlp_ratio`, `attn_drop` and `proj_drop` are used.
+        drop_path: Stochastic depth: the probability that a sample skips a residual branch.
+    """
+
+    def __init__(self, arch: Arch, *, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim)
-        self.attn = Attention(embed_dim=embed_dim, num_heads=num_heads, attn_drop=attn_drop, proj_drop=proj_drop)
-        self.norm2 = nn.LayerNorm(embed_dim)
-        self.mlp = Mlp(embed_dim=embed_dim, hidden_dim=int(embed_dim * mlp_ratio), drop=proj_drop)
+        dim, drop = arch.embed_dim, arch.proj_drop
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(embed_dim=dim, num_heads=arch.num_heads, attn_drop=arch.attn_drop, proj_drop=drop)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(embed_dim=dim, hidden_dim=int(dim * arch.mlp_ratio), drop=drop)
         # A mask: computing only the samples that are kept takes as long within 3 % (benchmarks/cpu_parts.py), and a
         # batch of another size in every step chooses kernels and allocates memory again.
         self.drop_path = StochasticDepth(drop_path, "row")
@@ -126,48 +118,21 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of blocks and a final LayerNorm.
-
-    Args:
-        depth: Blocks.
-        embed_dim: Dimension D of a token.
-        num_heads: Attention heads, which must divide D.
-        mlp_ratio: Hidden dimension of the MLP over D.
-        attn_drop: Dropout probability of the attention weights.
-        proj_drop: Dropout probability of the projections.
-        drop_path_rate: Stochastic depth, the probability that a sample skips a residual branch, of the last block; it
-            rises linearly from 0 at the first.
+    """A stack of `arch.depth` blocks and a final LayerNorm; stochastic depth rises linearly from 0 at the first block.
 
     Raises:
         InputError: The heads do not divide the dimension.
     """
 
-    def __init__(
-        self,
-        *,
-        depth: int,
-        embed_dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        attn_drop: float = 0.1,
-        proj_drop: float = 0.0,
-        drop_path_rate: float = 0.1,
-    ) -> None:
+    def __init__(self, arch: Arch) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise InputError(f"{num_heads} attention heads do not divide an embedding of dimension {embed_dim}.")
-        self.blocks = nn.ModuleList(
-            Block(
-                embed_dim=embed_dim,
-                num_heads=num_heads,
-                mlp_ratio=mlp_ratio,
-                attn_drop=attn_drop,
-                proj_drop=proj_drop,
-                drop_path=drop_path_rate * layer / max(1, depth - 1),
+        if arch.embed_dim % arch.num_heads:
+            raise InputError(
+                f"{arch.num_heads} attention heads do not divide an embedding of dimension {arch.embed_dim}."
             )
-            for layer in range(depth)
-        )
-        self.norm = nn.LayerNorm(embed_dim)
+        rates = [arch.drop_path_rate * layer / max(1, arch.depth - 1) for layer in range(arch.depth)]
+        self.blocks = nn.ModuleList(Block(arch, drop_path=rate) for rate in rates)
+        self.norm = nn.LayerNorm(arch.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to (B, N, D)."""

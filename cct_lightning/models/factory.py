@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import BASELINES, Arch, check_sizes, pair, resolve_arch
-from cct_lightning.models.baselines import create_baseline
+from cct_lightning.models.baselines import BUILDERS
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import Parts, PartSpec, build_part, split_spec
 from cct_lightning.models.weights.pretrained import (
@@ -59,7 +59,7 @@ def create_model(
         **parts: Parts that differ from the name's, see `Parts`; Compact Transformers alone have them.
 
     Returns:
-        The model: a `CompactTransformer`, or the baseline's or user's module.
+        A `CompactTransformer`, or the baseline's or user's module.
 
     Raises:
         InputError: An unknown name or part, parts that do not fit each other or the image, or weights that do not fit.
@@ -84,27 +84,23 @@ def _create(
     own = "." in path
     if arguments and not own:
         raise InputError(f"{path} takes no init_args: they are for models of yours; give parts such as pool instead.")
-    if not own and path not in BASELINES:
-        arch = resolve_arch(path, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
-        model: nn.Module = CompactTransformer(_with_stored_position(arch, stored))
-    else:
-        given = [key for key, value in parts.items() if value is not None]
-        if given:
+    if own or path in BASELINES:
+        if given := [key for key, value in parts.items() if value is not None]:
+            options = ", ".join(given)
             raise InputError(
-                f"{path} has no {given[0]}: {', '.join(given)} can be set for Compact Transformers (cct, cvt, vit) "
-                "alone."
+                f"{path} has no {given[0]}: {options} can be set for Compact Transformers (cct, cvt, vit) alone."
             )
         size = pair((32, 32) if img_size is None else img_size)
-        counts = {
-            "in_chans": 3 if in_chans is None else in_chans,
-            "num_classes": 10 if num_classes is None else num_classes,
-        }
-        check_sizes({**counts}, size)
+        chans, classes = 3 if in_chans is None else in_chans, 10 if num_classes is None else num_classes
+        check_sizes({"in_chans": chans, "num_classes": classes}, size)
         model = (
-            build_part("model", name, {}, nn.Module, img_size=size, **counts)
+            build_part("model", name, {}, nn.Module, img_size=size, in_chans=chans, num_classes=classes)
             if own
-            else create_baseline(path, img_size=size, **counts)
+            else BUILDERS[path](size, chans, classes)
         )
+    else:
+        arch = resolve_arch(path, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
+        model = CompactTransformer(_with_stored_position(arch, stored))
     if stored is not None:
         load_weights(model, stored)
     return model
@@ -115,9 +111,8 @@ def _with_stored_position(arch: Arch, stored: StoredWeights | None) -> Arch:
     embedding = stored.state.get("position.embedding") if stored else None
     if embedding is None or arch.position != "sine" or embedding.ndim != 3 or is_sine(embedding):
         return arch
-    log.warning(
-        "the checkpoint of %s holds a learned position embedding, not the sine table: used as learnable", arch.name
-    )
+    reason = "holds a learned position embedding, not the sine table: used as learnable"
+    log.warning("the checkpoint of %s %s", arch.name, reason)
     return dataclasses.replace(arch, position="learnable")
 
 
@@ -144,16 +139,7 @@ def load_model(
 def model_of(
     stored: StoredWeights, arch: PartSpec | None = None, img_size: tuple[int, int] | None = None
 ) -> tuple[PartSpec, nn.Module]:
-    """Build the model that weights belong to; see `load_model`.
-
-    Args:
-        stored: From `read_weights`.
-        arch: The model's name, where the checkpoint does not say.
-        img_size: (H, W) in pixels; None: the checkpoint's.
-
-    Returns:
-        The model's name and the model, with its weights.
-    """
+    """Return the name and the model, with its weights, that `read_weights` found; see `load_model`."""
     name = arch or stored.hparams.get("arch") or infer_arch(stored)
     known = stored.hparams if stored.hparams.get("arch") == name else {}
     parts = {key: value for key, value in {**known, **known.get("parts", {})}.items() if key in Parts.__annotations__}

@@ -5,8 +5,10 @@ kept as they are in recipes, checkpoints and the metadata of other files. This f
 """
 
 import inspect
+import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeVar, cast
+from functools import partial
+from typing import Any, NoReturn, TypedDict, TypeVar, cast
 
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.system.importing import import_class
@@ -68,21 +70,17 @@ def split_spec(option: str, spec: PartSpec) -> tuple[str, dict[str, Any]]:
             f"The {option} is {spec!r}: give a name, an import path such as my_lab.MyClass, or a dict of class_path "
             "and init_args."
         )
-    arguments, beside = spec.get("init_args") or {}, {**spec}
+    beside = dict(spec)
+    name, arguments = beside.pop("class_path"), beside.pop("init_args", None) or {}
     if not isinstance(arguments, Mapping):
         raise InputError(f"The init_args of the {option} are {arguments!r}: give a dict of names and values.")
-    for key in ("class_path", "init_args"):
-        beside.pop(key, None)
-    return spec["class_path"], {str(key): _plain(option, key, value) for key, value in {**arguments, **beside}.items()}
+    return name, {
+        str(key): json.loads(json.dumps(value, default=partial(_refuse, option, key)))
+        for key, value in {**arguments, **beside}.items()
+    }
 
 
-def _plain(option: str, key: str, value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(option, key, item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): _plain(option, key, item) for name, item in value.items()}
+def _refuse(option: str, key: str, value: Any) -> NoReturn:
     raise InputError(
         f"The argument {key} of the {option} is a {type(value).__name__}: give numbers, texts, lists or dicts, which "
         "checkpoints can keep."
@@ -100,12 +98,12 @@ def plain_spec(option: str, spec: PartSpec) -> PartSpec:
 
 
 def build_part(option: str, spec: PartSpec, table: Mapping[str, type[Part]], base: type[Part], **given: Any) -> Part:
-    """Build a part from its short name or import path, with its arguments.
+    """Build a part from its name or import path, with its arguments.
 
     Args:
         option: The option's name, for messages: `pool`.
-        spec: A key of `table`, an import path such as `my_lab.GemPool`, or a dict of `class_path` and `init_args`.
-        table: The built-in parts.
+        spec: See `split_spec`.
+        table: The built-in parts by name.
         base: What an imported class must subclass.
         **given: What the model itself hands to the constructor.
 

@@ -91,9 +91,4 @@ class MaxPool(Pooling):
         return nn.functional.one_hot(tokens.argmax(1), tokens.shape[1]).float().mean(1)
 
 
-POOLINGS: dict[str, type[Pooling]] = {
-    "seqpool": SeqPool,
-    "class_token": ClassToken,
-    "mean": MeanPool,
-    "max": MaxPool,
-}
+POOLINGS: dict[str, type[Pooling]] = {"seqpool": SeqPool, "class_token": ClassToken, "mean": MeanPool, "max": MaxPool}

@@ -35,15 +35,9 @@ class PositionEmbedding(nn.Module):
 
 
 def resize_embedding(embedding: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Interpolate an embedding bilinearly to another grid; prefix tokens are kept.
+    """Interpolate an embedding (1, P + h*w, D) bilinearly from its grid to a new one (h', w'): (1, P + h'*w', D).
 
-    Args:
-        embedding: (1, P + h*w, D).
-        old: Its grid (h, w).
-        new: The grid wanted.
-
-    Returns:
-        (1, P + h'*w', D).
+    Prefix tokens are kept.
     """
     if old == new:
         return embedding

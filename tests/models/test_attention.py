@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cct_lightning.models.arch import resolve_arch
 from cct_lightning.models.encoder import Attention, Block, _cpu_mask
 
 
@@ -61,7 +62,7 @@ def test_dropout_keeps_the_mean_and_follows_the_seed() -> None:
 
 def test_a_block_has_stochastic_depth() -> None:
     torch.manual_seed(0)
-    block = Block(embed_dim=8, num_heads=2, mlp_ratio=1, attn_drop=0.0, proj_drop=0.0, drop_path=0.25)
+    block = Block(resolve_arch("cct_2_3x2", embed_dim=8, num_heads=2, mlp_ratio=1, attn_drop=0.0), drop_path=0.25)
     x = torch.randn(1, 3, 8, requires_grad=True)
     batch = x.expand(4000, -1, -1)
     found = block.train()(batch)

@@ -10,15 +10,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.models.arch import is_compact, parse_arch
 
 ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror
 ATTEMPTS = 3  # connections in a row without a new byte before giving up
@@ -26,19 +28,12 @@ TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
 
 
-@dataclass(frozen=True)
-class Published:
-    """One published checkpoint.
+class Published(NamedTuple):
+    """One published checkpoint."""
 
-    Attributes:
-        name: Its model.
-        tag: What it was trained on, as `pretrained` accepts it.
-        file: Its path under `ADDRESS`.
-    """
-
-    name: str
-    tag: str
-    file: str
+    name: str  # of its model
+    tag: str  # what it was trained on, as `pretrained` accepts it
+    file: str  # its path under `ADDRESS`
 
 
 CHECKPOINTS: tuple[Published, ...] = (
@@ -64,27 +59,20 @@ def published(name: str, tag: str | None = None) -> Published:
         InputError: There is none.
     """
 
-    def base(name: str) -> str:
-        name = name.removesuffix("_c100").removesuffix("_fl")
-        return name if any(part in name for part in ("_32", "_224", "_384")) else _sized(name)
+    def model(name: str) -> object:
+        classes = {"num_classes": 0} if tag else {}  # any
+        return replace(parse_arch(name), name="", **classes) if is_compact(name) else name
 
-    for entry in CHECKPOINTS:
-        same = base(entry.name) == base(name) and entry.tag == tag if tag else entry.name in (name, _sized(name))
-        if same:
+    same = [entry for entry in CHECKPOINTS if model(entry.name) == model(name)]
+    for entry in same:
+        if tag in (None, entry.tag):
             return entry
-    tags = [entry.tag for entry in CHECKPOINTS if base(entry.name) == base(name)]
     have = ", ".join(f"{entry.name} ({entry.tag})" for entry in CHECKPOINTS)
     what = f"{name!r} trained on {tag!r}" if tag else f"{name!r}"
     raise InputError(
         f"There are no published weights of {what}: choose one of {have}, or the path of a checkpoint."
-        f"{nearest(tag, tags) if tag else ''}"
+        f"{nearest(tag, [entry.tag for entry in same]) if tag else ''}"
     )
-
-
-def _sized(name: str) -> str:
-    """Put the image size into a name that leaves it out: cct_7_3x1_sine -> cct_7_3x1_32_sine."""
-    parts = name.split("_")
-    return "_".join(parts if parts[3:4] and parts[3].isdigit() else [*parts[:3], "32", *parts[3:]])
 
 
 def checkpoint_folder() -> Path:

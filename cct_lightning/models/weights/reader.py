@@ -9,7 +9,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,11 @@ _WRAPPERS = ("module.", "_orig_mod.", "module.")
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What a file of weights holds.
-
-    Attributes:
-        path: The file.
-        state: Tensors by the names of our modules, without any prefix.
-        hparams: The hyperparameters of `cct fit` (arch, img_size, classes, mean, ...); empty in published files.
-    """
+    """What a file of weights holds."""
 
     path: Path
-    state: dict[str, Tensor]
-    hparams: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Tensor]  # by the names of our modules, without any prefix
+    hparams: dict[str, Any]  # of `cct fit` (arch, img_size, classes, mean, ...); empty in published files
 
 
 def read_weights(path: Path) -> StoredWeights:
@@ -104,24 +98,23 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _check_size(path: Path) -> None:
-    """Check that a checkpoint needs no more memory than it has bytes, before PyTorch unpacks it: it may be a zip bomb.
-
-    Raises:
-        InputError: It would; PyTorch itself never compresses.
-    """
-    if not zipfile.is_zipfile(path):
-        return
+def _check_zip(path: Path, *, verify: bool) -> None:
+    """Check what PyTorch does not check: that the checkpoint is no zip bomb and, to `verify` it, every checksum."""
+    size, unpacked, damage = path.stat().st_size, 0, ""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # damaged, which the error of reading it says
-    if unpacked > path.stat().st_size:
+            if verify and unpacked <= size and (broken := archive.testzip()) is not None:
+                damage = f"the checksum of {broken} is wrong"
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
+        damage = str(error) or type(error).__name__
+    if unpacked > size:
         raise InputError(
-            f"The checkpoint {path} is refused: {path.stat().st_size:,} bytes would unpack to {unpacked:,}, and "
-            "PyTorch compresses nothing."
+            f"The checkpoint {path} is refused: {size:,} bytes would unpack to {unpacked:,}, and PyTorch compresses "
+            "nothing."
         )
+    if verify and damage:  # else the error of reading it says so
+        raise InputError(f"The checkpoint {path} is damaged ({damage}).")
 
 
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -136,21 +129,8 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return state, json.loads(metadata.get(HPARAMS, "{}"))
 
 
-def _check_sums(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        reason = f"the checksum of {broken} is wrong" if broken is not None else ""
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        reason = str(error) or type(error).__name__
-    if reason:
-        raise InputError(f"The checkpoint {path} is damaged ({reason}).")
-
-
 def _unpickle(path: Path, *, verify: bool = False, mmap: bool = False) -> Any:
-    _check_size(path)
-    if verify:
-        _check_sums(path)
+    _check_zip(path, verify=verify)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what is then refused anyway: TorchScript, other pickle protocols
@@ -171,9 +151,8 @@ def _unpickle(path: Path, *, verify: bool = False, mmap: bool = False) -> Any:
 def _state_and_hparams(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     content = _unpickle(path)
     if not isinstance(content, Mapping):
-        raise InputError(
-            f"The checkpoint {path} holds a {type(content).__name__}, not a state dict: choose another file."
-        )
+        kind = type(content).__name__
+        raise InputError(f"The checkpoint {path} holds a {kind}, not a state dict: choose another file.")
     if "pytorch-lightning_version" in content and isinstance(content.get("state_dict"), Mapping):
         # Only the network: the module that trained it may also hold buffers of its metrics and augmentation.
         net = {name[4:]: value for name, value in content["state_dict"].items() if name.startswith("net.")}
