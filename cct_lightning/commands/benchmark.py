@@ -4,7 +4,7 @@ import dataclasses
 import json as json_format
 import math
 import statistics
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +26,7 @@ _WARM_UPS = 3
 
 
 def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
-    """Measure models in turns.
-
-    Args:
-        cases: The models.
-        repeats: Turns; the medians over them are returned.
+    """Measure models in turns, and return the medians over `repeats` turns.
 
     Returns:
         For each case its fields and: `params`, `train_images_per_s`, `forward_images_per_s`, `train_gflops` (per
@@ -39,9 +35,7 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
     """
     seconds: list[dict[str, list[float]]] = [{job: [] for job in JOBS} for _ in cases]
     with ExitStack() as stack:
-        models = [Model(case) for case in cases]
-        for model in models:
-            stack.callback(model.close)
+        models = [stack.enter_context(closing(Model(case))) for case in cases]
         facts = [model.facts for model in models]
         for model in models:
             model.time("train", _WARM_UPS)
@@ -56,7 +50,7 @@ def measure(cases: list[Case], *, repeats: int) -> list[dict[str, Any]]:
                     found[job].append(model.time(job, count[job]))
     rows = []
     for case, found, fact, peak in zip(cases, seconds, facts, memory, strict=True):
-        median = {job: statistics.median(found[job]) for job in JOBS}
+        median = {job: statistics.median(times) for job, times in found.items()}
         row = {
             **dataclasses.asdict(case),
             "params": fact["params"],
@@ -128,11 +122,8 @@ def benchmark(
     for case in cases:
         build(case)  # errors of building come before any work
     rows = measure(cases, repeats=repeats)
-    result: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "models": rows,
-    }
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    result: dict[str, Any] = {"date": now, "environment": environment(), "models": rows}
     if peer is not None:
         result["times_the_peer"] = {
             job: rows[0][f"{job}_images_per_s"] / rows[1][f"{job}_images_per_s"] for job in ("train", "forward")

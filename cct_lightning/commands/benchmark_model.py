@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,25 +33,15 @@ _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": t
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-        maker: `ours`, `vit-pytorch` or `timm`.
-        arch: Name of our model, whose numbers the others get.
-        img_size: Height and width in pixels.
-        batch_size: Images B a step.
-        precision: `32-true`, `bf16-mixed` or `16-mixed`.
-        compile: Whether torch.compile is used.
-        device: `cpu` or `cuda`.
-    """
-
-    maker: str
-    arch: str
-    img_size: int
-    batch_size: int
-    precision: str
-    compile: bool
-    device: str
+    maker: str  # `ours`, `vit-pytorch` or `timm`
+    arch: str  # name of our model, whose numbers the others get
+    img_size: int  # height and width in pixels
+    batch_size: int  # images B a step
+    precision: str  # `32-true`, `bf16-mixed` or `16-mixed`
+    compile: bool  # whether torch.compile is used
+    device: str  # `cpu` or `cuda`
 
 
 def build(case: Case) -> nn.Module:
@@ -109,10 +98,9 @@ def build(case: Case) -> nn.Module:
 
 
 def count_flops(case: Case) -> dict[str, int]:
-    """Count the floating-point operations of one batch: two for each multiply-accumulate, elementwise ones not counted.
+    """Count the floating-point operations of one batch, `forward`, and forward and backward in `train`.
 
-    Returns:
-        Those of `forward`, and of `train`: forward and backward.
+    Two for each multiply-accumulate; elementwise ones are not counted.
     """
     # On the meta device nothing is computed, and attention is counted on every machine alike.
     net = build(case).to("meta")
@@ -134,27 +122,23 @@ class _Work:
         size = (case.batch_size, 3, case.img_size, case.img_size)
         self.images = torch.randn(size, device=self.device)
         self.labels = torch.randint(10, (case.batch_size,), device=self.device)
-        # The peer as its users train it: torch's default AdamW.
-        self.optimizer = (
-            build_optimizer(self.net, Optim(), global_batch_size=case.batch_size)
-            if case.maker == "ours"
-            else torch.optim.AdamW(self.net.parameters())
-        )
+        if case.maker == "ours":
+            self.optimizer = build_optimizer(self.net, Optim(), global_batch_size=case.batch_size)
+        else:  # as its users train it
+            self.optimizer = torch.optim.AdamW(self.net.parameters())
         self.scaler = torch.amp.GradScaler(case.device, enabled=case.precision == "16-mixed")
+        dtype = _DTYPES[case.precision]
+        # Lightning turns the cache of cast weights off, too.
+        self.autocast = torch.autocast(case.device, dtype, enabled=dtype != torch.float32, cache_enabled=False)
         side = 8192 if case.device == "cuda" else 1024
-        self.square = torch.randn(side, side, device=self.device, dtype=_DTYPES[case.precision])
+        self.square = torch.randn(side, side, device=self.device, dtype=dtype)
         if case.compile:
             self.net.compile()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = _DTYPES[self.case.precision]
-        # Lightning turns the cache of cast weights off, too.
-        return torch.autocast(self.case.device, dtype, enabled=dtype != torch.float32, cache_enabled=False)
 
     def train(self) -> None:
         self.net.train()
         self.optimizer.zero_grad()
-        with self._autocast():
+        with self.autocast:
             loss = nn.functional.cross_entropy(self.net(self.images), self.labels)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -162,37 +146,34 @@ class _Work:
 
     def forward(self) -> None:
         self.net.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast:
             self.net(self.images)
 
     def matmul(self) -> None:
         _ = self.square @ self.square
 
     def time(self, job: str, count: int) -> float:
-        """Return the seconds of one repetition of `train`, `forward` or `matmul`, as a mean over `count`."""
         run: Callable[[], None] = getattr(self, job)
         # Before the clock starts, caches fill again, and the threads of the model before this one stop spinning.
         settled = time.perf_counter() + _SETTLE
         while time.perf_counter() < settled:
             run()
-            _wait(self.device)
+            self._wait()
         start = time.perf_counter()
         for _ in range(count):
             run()
-        _wait(self.device)
+        self._wait()
         return (time.perf_counter() - start) / count
 
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
     def peak_memory(self) -> int | None:
-        """Return bytes, of the device's allocator or by which the process grew; None where unknown."""
         if self.case.device == "cuda":
             return torch.cuda.max_memory_allocated()
         peak = _resident("VmHWM")
         return None if peak is None or self.memory_before is None else peak - self.memory_before
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _resident(field: str) -> int | None:
@@ -242,7 +223,7 @@ class Model:
         return self._answer(self._process.submit(_call, "time", job, count))
 
     def peak_memory(self) -> int | None:
-        """Return the peak memory so far in bytes."""
+        """Return bytes, of the device's allocator or by which the process grew; None where unknown."""
         return self._answer(self._process.submit(_call, "peak_memory"))
 
     def close(self) -> None:
