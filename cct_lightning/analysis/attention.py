@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cct_lightning.analysis.overlay import UNIFORM, over_uniform
 from cct_lightning.analysis.pictures import Maps, one_by_one, picture
-from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
+from cct_lightning.analysis.probe import blocks_of, capturing, compact, evaluating, grid_of, on_grid, ready
 from cct_lightning.analysis.seqpool import plot_pool_weights, read_weights
 from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
@@ -38,9 +38,9 @@ def attention_maps(net: nn.Module, images: Tensor) -> Tensor:
     """
     model = compact(net)
     layers = [block.attn for block in blocks_of(model)]
-    with evaluating(model), listening(layers, lambda module, x, _: module.weights(x)) as heard:
+    with evaluating(model), capturing(layers, lambda module, x, _: module.weights(x)) as found:
         model.forward_features(ready(model, images))
-    return torch.stack(heard).float()
+    return torch.stack(found).float()
 
 
 @torch.no_grad()
@@ -57,9 +57,9 @@ def residual_share(net: nn.Module, images: Tensor) -> Tensor:
         (L,) means over tokens and images.
     """
     model = compact(net)
-    with evaluating(model), listening(blocks_of(model), lambda block, x, _: (x, block.attn(block.norm1(x)))) as heard:
+    with evaluating(model), capturing(blocks_of(model), lambda block, x, _: (x, block.attn(block.norm1(x)))) as found:
         model.forward_features(ready(model, images))
-    norms = [(stream.float().norm(dim=-1), branch.float().norm(dim=-1)) for stream, branch in heard]
+    norms = [(stream.float().norm(dim=-1), branch.float().norm(dim=-1)) for stream, branch in found]
     return torch.stack([(stream / (stream + branch)).mean() for stream, branch in norms])
 
 

@@ -71,16 +71,16 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def listening(modules: Iterable[nn.Module], hear: Callable[[Any, Tensor, Tensor], Any]) -> Iterator[list[Any]]:
-    """Collect `hear(module, input, output)` of each module in the order of the calls."""
-    heard: list[Any] = []
+def capturing(modules: Iterable[nn.Module], take: Callable[[Any, Tensor, Tensor], Any]) -> Iterator[list[Any]]:
+    """Collect `take(module, input, output)` of each module in the order of the calls."""
+    found: list[Any] = []
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        heard.append(hear(module, args[0], output))
+        found.append(take(module, args[0], output))
 
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
-        yield heard
+        yield found
     finally:
         for handle in handles:
             handle.remove()

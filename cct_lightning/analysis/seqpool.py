@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cct_lightning.analysis.overlay import UNIFORM, over_uniform, plot_overlays
 from cct_lightning.analysis.pictures import Maps, picture
-from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, listening, on_grid, ready
+from cct_lightning.analysis.probe import blocks_of, capturing, compact, evaluating, grid_of, on_grid, ready
 from cct_lightning.analysis.style import QUANTITY, Array, panels, styled
 from cct_lightning.errors import InputError
 from cct_lightning.models.pooling import Pooling
@@ -61,11 +61,11 @@ def pool_weights(net: nn.Module, images: Tensor) -> Tensor:
     model = compact(net)
     images = ready(model, images)
     attention = blocks_of(model)[-1].attn
-    with evaluating(model), listening([attention], lambda module, x, _: module.weights(x)) as heard:
+    with evaluating(model), capturing([attention], lambda module, x, _: module.weights(x)) as found:
         features = model.forward_features(images)
         prefix = model.pool.num_prefix_tokens
         if prefix and not hasattr(model.pool, "weights"):
-            weights = heard[0].float().mean(1)[:, :prefix].mean(1)  # (B, h, N, N) -> (B, N)
+            weights = found[0].float().mean(1)[:, :prefix].mean(1)  # (B, h, N, N) -> (B, N)
         else:
             weights = read_weights(model.pool, features)
     return on_grid(weights, grid_of(model, images))

@@ -63,15 +63,16 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
         if table.empty:
             continue
         group = {"legendgroup": str(i)}
-        low, high = scale * (table["mean"] - table["std"]), scale * (table["mean"] + table["std"])
+        center, spread = scale * table["mean"], scale * table["std"]
         if table["std"].any():
-            band = {"x": [*table["epoch"], *table["epoch"][::-1]], "y": [*high, *low[::-1]]}
+            edges = [*(center + spread), *(center - spread)[::-1]]
+            band = {"x": [*table["epoch"], *table["epoch"][::-1]], "y": edges}
             figure.add_scatter(
                 **band, **group, fill="toself", fillcolor=_faded(i), mode="none", hoverinfo="skip", showlegend=False
             )
         figure.add_scatter(
             x=table["epoch"].tolist(),
-            y=(scale * table["mean"]).tolist(),
+            y=center.tolist(),
             **group,
             name=_text(variant.name),
             mode="lines" if len(table) > 1 else "markers",
@@ -110,41 +111,31 @@ def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
 
 def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
     """Draw the confusion matrix of each variant in percent of the true class, all seeds together."""
-    figures = []
-    for variant in comparison.variants:
-        if (found := confusion(variant.finished)) is not None:
-            classes, counts = found
-            percent = np.nan_to_num(percent_of_class(counts))
-            figure = _heatmap(percent, x=classes, y=classes, few=len(classes) <= LEGIBLE)
-            figure.update_layout(xaxis_title="predicted class", yaxis_title="true class", height=560)
-            figures.append((variant.name, figure))
-    return figures
+    found = [(variant.name, confusion(variant.finished)) for variant in comparison.variants]
+    return [(name, _confusion_matrix(*matrix)) for name, matrix in found if matrix is not None]
 
 
-def _heatmap(values: np.ndarray, *, x: Sequence[str], y: Sequence[str], few: bool) -> go.Figure:
+def _confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> go.Figure:
+    percent, places = np.nan_to_num(percent_of_class(counts)), list(range(len(classes)))
     figure = go.Figure(
         go.Heatmap(
-            z=values.round(2).tolist(),
-            x=list(range(len(x))),
-            y=list(range(len(y))),
+            z=percent.round(2).tolist(),
+            x=places,
+            y=places,
             zmin=0,
             zmax=100,
             colorscale="Cividis",
             colorbar={"title": "%", "thickness": 12},
-            text=[["" if value == 0 else f"{value:.0f}" for value in row] for row in values] if few else None,
-            texttemplate="%{text}" if few else None,
+            text=[["" if value == 0 else f"{value:.0f}" for value in row] for row in percent],
+            texttemplate="%{text}" if len(classes) <= LEGIBLE else None,
             hovertemplate="%{z:.1f} %<extra></extra>",
         )
     )
     # By number, since two classes may share a name.
-    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=[_text(name, room=20) for name in x], type="linear")
-    figure.update_yaxes(
-        tickvals=list(range(len(y))),
-        ticktext=[_text(name, room=20) for name in y],
-        autorange="reversed",
-        automargin=True,
-    )
-    return _finish(figure, x="", y="")
+    names = {"tickvals": places, "ticktext": [_text(name, room=20) for name in classes]}
+    figure.update_xaxes(**names, type="linear")
+    figure.update_yaxes(**names, autorange="reversed", automargin=True)
+    return _finish(figure, x="predicted class", y="true class", height=560)
 
 
 def to_html(figure: go.Figure, ident: str) -> str:

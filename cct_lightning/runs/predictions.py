@@ -33,25 +33,25 @@ _WORST = 12  # mistakes that the model is surest of
 _TOP = 5
 
 
-class Listener:
+class LastLogits:
     """Keeps the last logits of a module, whatever its steps return."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.logits: Tensor | None = None
-        self._handle = module.register_forward_hook(self._listen)
+        self._handle = module.register_forward_hook(self._keep)
 
-    def _listen(self, module: torch.nn.Module, inputs: Any, output: Tensor | None) -> None:
+    def _keep(self, module: torch.nn.Module, inputs: Any, output: Tensor | None) -> None:
         # On several devices a whole step goes through the module's forward, and returns nothing.
         if output is not None:
             self.logits = output.detach()
 
-    def take(self) -> Tensor:
+    def probabilities(self) -> Tensor:
         """Return the probabilities (B, K) of the batch just seen, float32."""
         assert self.logits is not None
         return self.logits.float().softmax(-1)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop keeping them."""
         self._handle.remove()
 
 
@@ -115,11 +115,11 @@ class PredictionsFile(Callback):
 
     def __init__(self, *, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.listener: Listener | None = None
+        self.logits: LastLogits | None = None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to listen."""
-        self.listener = Listener(pl_module)
+        """Begin to keep logits."""
+        self.logits = LastLogits(pl_module)
         self.parts: list[tuple[Tensor, ...]] = []
         self.kept: list[tuple[float, int, Tensor]] = []  # of this device: how sure a mistake is, index, image
         self.seen = 0
@@ -134,8 +134,9 @@ class PredictionsFile(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's predictions, and the images that may be among the samples of all devices."""
-        assert self.listener is not None
-        prob, top = (part.cpu() for part in self.listener.take().topk(min(_TOP, pl_module.hparams["num_classes"])))
+        assert self.logits is not None
+        count = min(_TOP, pl_module.hparams["num_classes"])
+        prob, top = (part.cpu() for part in self.logits.probabilities().topk(count))
         label, index = batch.label.cpu(), batch.index.cpu()
         self.parts.append((label, index, top, prob))
         # The first images come before all mistakes. As many mistakes again: some may be among the first of all devices.
@@ -152,8 +153,8 @@ class PredictionsFile(Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
-        assert self.listener is not None
-        self.listener.close()
+        assert self.logits is not None
+        self.logits.close()
         label, index, top, prob = columns(self.parts)
         # In the order of the data set, whichever device has seen an image; each once.
         index, order = np.unique(index, return_index=True)

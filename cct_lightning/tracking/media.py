@@ -25,7 +25,7 @@ from cct_lightning.analysis.overlay import enlarged, overlays, pixels
 from cct_lightning.analysis.pictures import PICTURES, Maps, import_pictures
 from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
-from cct_lightning.runs.predictions import Listener, columns, to_pixels
+from cct_lightning.runs.predictions import LastLogits, columns, to_pixels
 from cct_lightning.tracking.shield import ShieldedWandbLogger
 from cct_lightning.training.sharding import is_sharded
 
@@ -56,20 +56,20 @@ class WandbMedia(Callback):
     def __init__(self, *, every_n_epochs: int, pictures: Sequence[str] = ()) -> None:
         import_pictures(pictures)
         self.every_n_epochs = every_n_epochs
-        self.listener: Listener | None = None
+        self.logits: LastLogits | None = None
         self.failed: set[str] = set()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to listen in the epochs that are logged."""
+        """Keep logits in the epochs that are logged."""
         epoch = trainer.current_epoch + 1
         if not trainer.sanity_checking and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
             self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to listen."""
+        """Begin to keep logits."""
         if is_sharded(trainer):
             return
-        self.listener = Listener(pl_module)
+        self.logits = LastLogits(pl_module)
         self.parts: list[tuple[Tensor, ...]] = []  # label, predicted, probability
         self.mistakes: list[tuple[float, int, int, int, Tensor]] = []  # probability, index, label, predicted, image
         self.images: Tensor | None = None
@@ -84,9 +84,9 @@ class WandbMedia(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch's predictions."""
-        if self.listener is None:
+        if self.logits is None:
             return
-        prob, predicted = (part.cpu() for part in self.listener.take().max(-1))
+        prob, predicted = (part.cpu() for part in self.logits.probabilities().max(-1))
         label = batch.label.cpu()
         self.parts.append((label, predicted, prob))
         if self.images is None:
@@ -106,10 +106,10 @@ class WandbMedia(Callback):
         self._log(trainer, pl_module, "test")
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.listener is None:
+        if self.logits is None:
             return
-        self.listener.close()
-        self.listener = None
+        self.logits.close()
+        self.logits = None
         seen = columns(self.parts)
         loggers = [one for one in trainer.loggers if isinstance(one, WandbLogger) and not getattr(one, "lost", False)]
         if trainer.is_global_zero and loggers:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cct_lightning.analysis import attention_maps, plot_attention, plot_rollout, residual_share, rollout, rollout_map
-from cct_lightning.analysis.probe import listening
+from cct_lightning.analysis.probe import capturing
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
 
@@ -15,12 +15,12 @@ def test_maps_are_what_the_kernel_computed(net, digits) -> None:
     maps = attention_maps(net, images)
     net.eval()
     layers = [block.attn for block in net.encoder.blocks]
-    with torch.no_grad(), listening(layers, lambda attn, x, output: (attn, x, output)) as heard:
+    with torch.no_grad(), capturing(layers, lambda attn, x, output: (attn, x, output)) as found:
         net(images)
     net.train()
     tokens = 16 + net.pool.num_prefix_tokens
     assert maps.shape == (2, 16, 2, tokens, tokens)
-    for layer, (attn, x, output) in zip(maps, heard, strict=True):
+    for layer, (attn, x, output) in zip(maps, found, strict=True):
         values = attn.split(x)[2]
         again = attn.proj((layer @ values).transpose(1, 2).flatten(2))
         assert torch.allclose(again, output, atol=1e-5)
