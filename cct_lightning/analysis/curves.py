@@ -64,6 +64,7 @@ def plot_curves(
         ax.fill_between(table["epoch"], mean - std, mean + std, color=OKABE_ITO[i % 7], alpha=0.15, linewidth=0)
     if chance is not None:
         ax.axhline(chance, color="#777777", linestyle="--", linewidth=1.5, label="guessing")
+        ax.set_ylim(bottom=0)
     ax.set(xlabel="epoch", ylabel=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
