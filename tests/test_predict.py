@@ -143,7 +143,7 @@ Change = Callable[[Path], dict[str, object]]
         ({"threads": 0}, "threads is 0"),
         ({"device": "cuda:99"}, "device 'cuda:99'"),
         ({"device": "toaster"}, "device 'toaster'"),
-        ({"classes": ["a", "b"]}, "2 names of classes"),
+        ({"classes": ["a", "b"]}, "2 class names"),
         ({"mean": [0.5, 0.5]}, "mean has 2 numbers"),
         ({"paths": []}, "No images found"),
         ({"paths": ["nowhere"]}, "nowhere does not exist"),

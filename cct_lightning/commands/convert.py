@@ -52,17 +52,24 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
         stored = read_weights(src)
         name, hparams = _describe(stored, arch)
         if kind == "lightning":
-            torch.save(_lightning(stored.state, hparams), part)
+            # What Lightning expects in a checkpoint that was saved before the first step.
+            content = {
+                "epoch": 0,
+                "global_step": 0,
+                "pytorch-lightning_version": version("pytorch-lightning"),
+                "state_dict": {f"net.{key}": value for key, value in stored.state.items()},
+                "hyper_parameters": hparams,
+            }
+            torch.save(content, part)
         elif kind == "safetensors":
             state = {key: value.contiguous().clone() for key, value in stored.state.items()}
             save_file(state, part, metadata={"format": "pt", HPARAMS: json.dumps(hparams)})
         else:
-            names = to_published(stored.state)
+            names: OrderedDict[str, Tensor] = OrderedDict(to_published(stored.state))
             if not is_compact(name) or from_published(names).keys() != stored.state.keys():
-                names = stored.state  # of models and parts that the reference does not have
-            plain: OrderedDict[str, Tensor] = OrderedDict(names)
-            set_state_dict_metadata(plain, {HPARAMS: hparams})
-            torch.save(plain, part)
+                names = OrderedDict(stored.state)  # of models and parts that the reference does not have
+            set_state_dict_metadata(names, {HPARAMS: hparams})
+            torch.save(names, part)
     return dst
 
 
@@ -80,14 +87,3 @@ def _describe(stored: StoredWeights, arch: str | None) -> tuple[PartSpec, dict[s
         if model.arch.position != parse_arch(model.arch.name).position and not hparams.get("parts"):
             hparams["position"] = model.arch.position  # what the checkpoint holds
     return name, hparams
-
-
-def _lightning(state: dict[str, Tensor], hparams: dict[str, Any]) -> dict[str, Any]:
-    """Return what Lightning expects in a checkpoint that was saved before the first step."""
-    return {
-        "epoch": 0,
-        "global_step": 0,
-        "pytorch-lightning_version": version("pytorch-lightning"),
-        "state_dict": {f"net.{key}": value for key, value in state.items()},
-        "hyper_parameters": hparams,
-    }

@@ -21,11 +21,7 @@ from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
 
 
 def evaluate(command: str, args: Sequence[str]) -> None:
-    """Run `cct validate` or `cct test`.
-
-    Args:
-        command: `validate` or `test`.
-        args: The words after it; options win over those of the checkpoint.
+    """Run the command `validate` or `test`; in `args`, the words after it, options win over those of the checkpoint.
 
     Raises:
         InputError: What the user asked for cannot be done.

@@ -10,7 +10,6 @@ for mean and std.
 Letters: B batch, C channels, (H, W) image, K classes.
 """
 
-import importlib
 import json
 import logging
 import warnings
@@ -63,7 +62,13 @@ def export(
     if out.suffix != _ENDINGS[format]:
         raise InputError(f"{out} must end in {_ENDINGS[format]} for the format {format}.")
     if format == "onnx":
-        _require_onnx()
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                "Export to ONNX needs onnx and onnxscript, which are not installed: pip install 'cct_lightning[onnx]'."
+            ) from error
     with output_file(out, overwrite=overwrite) as part:
         model, stored = load_model(ckpt, arch=arch, img_size=img_size)
         about = metadata(model, stored, img_size)
@@ -87,10 +92,7 @@ def metadata(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int] 
 def input_spec(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int] | None = None) -> InputSpec:
     """Return what the images of a model are; mean and std are None where its checkpoint does not say them.
 
-    Args:
-        model: The model.
-        stored: The checkpoint it came from.
-        img_size: (H, W) in pixels where it is not that of the checkpoint.
+    `img_size` is (H, W) in pixels where it is not that of the checkpoint.
     """
     built = model.arch.img_size if isinstance(model, CompactTransformer) else (32, 32)
     trained = stored.hparams.get("img_size") or img_size or built
@@ -98,16 +100,6 @@ def input_spec(model: nn.Module, stored: StoredWeights, img_size: tuple[int, int
     known = {"in_chans": stored_channels(stored) or 3, "img_size": trained, "classes": classes}
     spec = InputSpec.from_hparams({**stored.hparams, **known})
     return spec if img_size is None else spec.at_size(img_size)
-
-
-def _require_onnx() -> None:
-    try:
-        for module in ("onnx", "onnxscript"):
-            importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(
-            "Export to ONNX needs onnx and onnxscript, which are not installed: pip install 'cct_lightning[onnx]'."
-        ) from error
 
 
 def _save_onnx(model: nn.Module, images: Tensor, path: Path, about: dict[str, Any]) -> None:

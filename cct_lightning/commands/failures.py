@@ -9,8 +9,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from cct_lightning.errors import InputError
-from cct_lightning.training.callbacks.nan_guard import TrainingFailed
+from cct_lightning.errors import InputError, TrainingFailed
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Read error")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,10 +43,7 @@ def explain(error: Exception) -> str | None:
 
 @contextmanager
 def exit_on_known_errors(command: str) -> Iterator[None]:
-    """Turn what a command raises into a sentence and an exit code.
-
-    Args:
-        command: Name of the command, for the message.
+    """Turn what a command raises into an exit code and a sentence that names the command.
 
     Raises:
         InputError: What the user asked for cannot be done.

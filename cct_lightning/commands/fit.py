@@ -9,10 +9,7 @@ from cct_lightning.tracking.progress import quiet_libraries
 
 
 def fit_command(args: Sequence[str]) -> None:
-    """Run `cct fit`.
-
-    Args:
-        args: The words after the command.
+    """Run `cct fit`; `args` are the words after the command.
 
     Raises:
         InputError: What the user asked for cannot be done.

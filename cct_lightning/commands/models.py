@@ -22,16 +22,8 @@ NOTE = (
 _PARTS: dict[str, Iterable[str]] = {"tokenizer": TOKENIZER_COSTS, "pool": POOL_COSTS, "position": POSITION_COSTS}
 
 
-def row(name: PartSpec, parts: dict[str, Any]) -> dict[str, Any]:
-    """Return what a model costs: `name`, `img_size`, `num_classes` and the attributes of `Costs`.
-
-    Args:
-        name: A name of the grammar, a baseline, or a model of yours.
-        parts: Tokenizer, pool or position that differ from the name's.
-
-    Raises:
-        InputError: No such model or part.
-    """
+def _row(name: PartSpec, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model costs: `name`, `img_size`, `num_classes` and the attributes of `Costs`."""
     path, _ = split_spec("model", name)
     if path in BASELINES or "." in path:
         from cct_lightning.models.factory import create_model
@@ -56,30 +48,22 @@ def _spec(text: str) -> PartSpec:
 
 
 def models_command(args: Sequence[str]) -> None:
-    """Run `cct models [NAME ...] [--pool POOL] [--json]`.
-
-    Args:
-        args: The words after the command.
+    """Run `cct models [NAME ...] [--pool POOL] [--json]`; `args` are the words after the command.
 
     Raises:
-        InputError: A name that is no model's.
+        InputError: A name that is no model's, or no such part.
     """
-    parser = argparse.ArgumentParser(
-        prog="cct models", description="List models with tokens, parameters and multiply-accumulates.", epilog=NOTE
-    )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="names of the grammar, baselines such as resnet18, import paths of your models; none: the published ones",
-    )
+    description = "List models with tokens, parameters and multiply-accumulates."
+    parser = argparse.ArgumentParser(prog="cct models", description=description, epilog=NOTE)
+    given = "names of the grammar, baselines such as resnet18, import paths of your models; none: the published ones"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=given)
+    own = 'the import path of a class of yours, or {"class_path": PATH, "init_args": {...}}'
     for part, names in _PARTS.items():
-        own = 'the import path of a class of yours, or {"class_path": PATH, "init_args": {...}}'
         parser.add_argument(f"--{part}", help=f"{', '.join(names)}, {own}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     options = parser.parse_args(args)
     parts = {part: _spec(value) for part in _PARTS if (value := getattr(options, part)) is not None}
-    rows = [row(_spec(name), parts) for name in options.names or PUBLISHED]
+    rows = [_row(_spec(name), parts) for name in options.names or PUBLISHED]
     if options.json:
         print(json.dumps(rows, indent=2))
         return

@@ -10,7 +10,7 @@ from cct_lightning.config.one_sentence import OneSentence
 
 
 def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
-    """Parse arguments for a function and call it.
+    """Parse the words after a command for a function, and return what the function returns.
 
     A parameter without a default is positional, every other one an option; a list takes one word or more, `*args` any
     number.
@@ -19,9 +19,6 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
         function: Typed, with a docstring in Google style.
         args: The words after the command.
         prog: The command, for help and errors.
-
-    Returns:
-        What the function returns.
     """
     doc = docstring_parser.parse(function.__doc__ or "")
     help_of = {item.arg_name: item.description for item in doc.params}
@@ -40,9 +37,8 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
             # Several words after the option, or the option several times.
             parser.add_argument(f"--{name}", type=item, nargs="+", action="extend", default=[], help=text)
     flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
-    parsed = parser.instantiate(parser.parse_args(_spelled(args, flags)))
-    values = parsed.as_dict()
-    return function(*values.pop(words, ()), **values) if words is not None else function(**values)
+    values = parser.instantiate(parser.parse_args(_spelled(args, flags))).as_dict()
+    return function(*(values.pop(words) if words is not None else ()), **values)
 
 
 def _spelled(args: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -78,10 +78,10 @@ def predict(
             rows = csv.writer(file)
             rows.writerow(COLUMNS)
             for batch in predictor.read(files, batch_size=batch_size, threads=threads):
-                found = iter(predictor.rows(batch.images))
+                found = iter(predictor.best(batch.images))
                 for path in batch.files:
                     problem = batch.problems.get(path)
-                    rows.writerow([str(path), *(["", "", "", problem] if problem else [*next(found), ""])])
+                    rows.writerow([str(path), *(("", "", "", problem) if problem else _cells(next(found)))])
                 errors += len(batch.problems)
                 bar.advance(task, len(batch.files))
     return Outcome(Path(out), len(files) - errors, errors)
@@ -108,13 +108,9 @@ class Predictor:
         model, stored = load_model(ckpt, arch=arch)
         spec = input_spec(model, stored)
         if classes and len(classes) != len(spec.classes):
-            raise InputError(
-                f"{len(classes)} names of classes were given, the model of {ckpt} has {len(spec.classes)}."
-            )
+            raise InputError(f"{len(classes)} class names were given, the model of {ckpt} has {len(spec.classes)}.")
         if spec.in_chans not in (1, 3):
-            raise InputError(
-                f"The model of {ckpt} takes {spec.in_chans} channels: only grey and RGB files can be read."
-            )
+            raise InputError(f"The model of {ckpt} takes {spec.in_chans} channels: only grey and RGB files are read.")
         self.spec = dataclasses.replace(
             spec,
             classes=tuple(classes or spec.classes),
@@ -151,12 +147,9 @@ class Predictor:
             for classes, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    def rows(self, images: Tensor) -> list[tuple[str, str, str]]:
-        """Return class, probability and the five most probable classes of each image, stored (B, C, H, W) uint8."""
-        return [
-            (best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best))
-            for best in self.best(images)
-        ]
+
+def _cells(best: Sequence[tuple[str, float]]) -> tuple[str, str, str, str]:
+    return best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best), ""
 
 
 def _per_channel(name: str, values: Sequence[float] | None, in_chans: int, ckpt: Path) -> tuple[float, ...]:
