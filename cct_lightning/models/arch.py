@@ -23,11 +23,7 @@ from cct_lightning.models.parts import Parts, PartSpec, plain_spec
 SIZES: dict[int, tuple[int, int, int]] = {1: (2, 1, 128), 6: (4, 2, 256), 14: (6, 3, 384)}
 
 # Family -> tokenizer, pooling (paper, section 3).
-FAMILIES: dict[str, tuple[str, str]] = {
-    "vit": ("patch", "class_token"),
-    "cvt": ("patch", "seqpool"),
-    "cct": ("conv", "seqpool"),
-}
+FAMILIES = {"vit": ("patch", "class_token"), "cvt": ("patch", "seqpool"), "cct": ("conv", "seqpool")}
 
 _conv = [f"cct_{size}_32" for size in ("2_3x2", "4_3x2", "6_3x1", "6_3x2", "7_3x1", "7_3x2")]
 _patch = [f"{family}_{layers}_4_32" for family in ("cvt", "vit") for layers in (2, 4, 6, 7)]
@@ -80,14 +76,11 @@ def is_compact(name: PartSpec) -> bool:
 
 
 def parse_arch(name: str) -> Arch:
-    """Parse a model name such as `cct_7_3x1`, `cvt_7_4_32` or `vit_6_4_32_sine`.
+    """Return what a model name such as `cct_7_3x1`, `cvt_7_4_32` or `vit_6_4_32_sine` decides.
 
     Args:
-        name: `{cct}_{layers}_{kernel}x{blocks}` or `{cvt,vit}_{layers}_{patch}`, then optionally `_{image size}`,
-            `_sine` (sine position embedding) and `_c100` or `_fl` (classes of CIFAR-100 or Flowers-102).
-
-    Returns:
-        What the name decides. The image size is 32 unless the name says otherwise.
+        name: `{cct}_{layers}_{kernel}x{blocks}` or `{cvt,vit}_{layers}_{patch}`, then optionally `_{image size}` (else
+            32), `_sine` (sine position embedding) and `_c100` or `_fl` (classes of CIFAR-100 or Flowers-102).
 
     Raises:
         InputError: The name does not follow the grammar.
@@ -152,14 +145,14 @@ def resolve_arch(
     num_classes: int | None = None,
     **parts: Unpack[Parts],
 ) -> Arch:
-    """Return what a name and its overrides define, checked.
+    """Return what a name and its overrides define, checked; None stands for what the name says, and 3 channels.
 
     Args:
         name: See `parse_arch`.
-        img_size: Side of the images in pixels, or (H, W); None: the name's.
-        in_chans: Channels of the images; None: 3.
-        num_classes: Classes; None: the name's.
-        **parts: Parts that differ from the name's; None: the name's.
+        img_size: Side of the images in pixels, or (H, W).
+        in_chans: Channels of the images.
+        num_classes: Classes.
+        **parts: Parts that differ from the name's.
 
     Raises:
         InputError: An unknown name or part, or a number out of its range.

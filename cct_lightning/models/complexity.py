@@ -63,7 +63,7 @@ POSITION_COSTS: dict[str, Callable[[int, int], int]] = {
 
 
 def budget(arch: Arch) -> Costs:
-    """Count what a Compact Transformer costs, without building it where all its parts are built-in ones.
+    """Count what a Compact Transformer costs; it is built only where a part is not built-in.
 
     The counts agree with the published table with four exceptions. Its MACs hold one operation more for each value
     that passes a ReLU of the tokenizer, which shows in the last digit of CCT-7/3x2 (0.274G here, 0.275G there) and
@@ -83,14 +83,10 @@ def budget(arch: Arch) -> Costs:
     hidden = int(dim * arch.mlp_ratio)
     matrices = 4 * dim * dim + 2 * dim * hidden  # qkv, proj; the two layers of the MLP
     vectors = dim + hidden + dim + 4 * dim  # biases of proj and MLP, two LayerNorms
-    encoder = layers * (matrices + vectors) + 2 * dim
-    head = dim * arch.num_classes
-    return Costs(
-        tokens=tokens,
-        params=params + pool_params + POSITION_COSTS[position](tokens, dim) + encoder + head + arch.num_classes,
-        macs=macs + pool_macs + layers * matrices * tokens + head,
-        attention_macs=_attention_macs(arch, tokens),
-    )
+    encoder, head = layers * (matrices + vectors) + 2 * dim, dim * arch.num_classes
+    params += pool_params + POSITION_COSTS[position](tokens, dim) + encoder + head + arch.num_classes
+    macs += pool_macs + layers * matrices * tokens + head
+    return Costs(tokens, params, macs, _attention_macs(arch, tokens))
 
 
 def _attention_macs(arch: Arch, tokens: int) -> int:
@@ -126,8 +122,8 @@ def summarize(model: "nn.Module", img_size: tuple[int, int], in_chans: int) -> C
     finally:
         for module, mode in modes.items():
             module.training = mode
-    tokens = model.num_tokens(img_size) if isinstance(model, CompactTransformer) else None
-    return Costs(tokens, sum(p.numel() for p in model.parameters() if p.requires_grad), macs)
+    params = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Costs(model.num_tokens(img_size) if isinstance(model, CompactTransformer) else None, params, macs)
 
 
 def _macs(model: "nn.Module", shape: tuple[int, ...]) -> int:
@@ -138,16 +134,15 @@ def _macs(model: "nn.Module", shape: tuple[int, ...]) -> int:
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     shapes = {name: torch.empty_like(value, device="meta") for name, value in own.items()}
     dtype = next((value.dtype for value in own.values() if value.is_floating_point()), torch.float32)
-    with torch.no_grad():
-        try:
-            # The meta device computes shapes alone: a ViT-B costs milliseconds.
-            with FlopCounterMode(display=False) as counter:
-                functional_call(model, shapes, (torch.empty(shape, dtype=dtype, device="meta"),))
-        except (RuntimeError, NotImplementedError):
-            # A user's model may make tensors on a device of its own, or look at values.
-            device = next((value.device for value in own.values()), torch.device("cpu"))
-            with FlopCounterMode(display=False) as counter:
-                model(torch.zeros(shape, dtype=dtype, device=device))
+    try:
+        # The meta device computes shapes alone: a ViT-B costs milliseconds.
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            functional_call(model, shapes, (torch.empty(shape, dtype=dtype, device="meta"),))
+    except (RuntimeError, NotImplementedError):
+        # A user's model may make tensors on a device of its own, or look at values.
+        device = next((value.device for value in own.values()), torch.device("cpu"))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(shape, dtype=dtype, device=device))
     return counter.get_total_flops() // 2
 
 

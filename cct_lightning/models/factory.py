@@ -14,14 +14,7 @@ from cct_lightning.models.arch import BASELINES, Arch, check_sizes, pair, resolv
 from cct_lightning.models.baselines import BUILDERS
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import Parts, PartSpec, build_part, split_spec
-from cct_lightning.models.weights.pretrained import (
-    find_weights,
-    infer_arch,
-    is_sine,
-    load_weights,
-    stored_channels,
-    stored_classes,
-)
+from cct_lightning.models.weights import pretrained as weights
 from cct_lightning.models.weights.reader import StoredWeights, read_weights
 
 log = logging.getLogger(__name__)
@@ -30,7 +23,7 @@ log = logging.getLogger(__name__)
 def create_model(
     name: PartSpec,
     *,
-    pretrained: bool | str | Path | None = None,
+    pretrained: bool | str | Path | StoredWeights | None = None,
     img_size: int | Sequence[int] | None = None,
     in_chans: int | None = None,
     num_classes: int | None = None,
@@ -50,9 +43,9 @@ def create_model(
             constructor takes the keywords `img_size`, `in_chans` and `num_classes`, and where it takes more a dict of
             `class_path` and `init_args`. `cct models` lists the published names.
         pretrained: Weights to start from: True for the published ones of that name, the path of a checkpoint of
-            `cct fit`, a published `.pth` or a `.safetensors` file, or what published weights were trained on, such as
-            `cifar10_300epochs`. Another number of classes re-initializes the head, another image size resizes the
-            position embedding, other channels fold or repeat the first convolution.
+            `cct fit`, a published `.pth` or a `.safetensors` file, what `read_weights` returned, or what published
+            weights were trained on, such as `cifar10_300epochs`. Another number of classes re-initializes the head,
+            another image size resizes the position embedding, other channels fold or repeat the first convolution.
         img_size: Side of the images in pixels, or (H, W); None: the checkpoint's if it says, else the name's, else 32.
         in_chans: Channels of the images; None: the checkpoint's, else 3.
         num_classes: Classes; None: the checkpoint's, else the published variant's, else 10.
@@ -64,22 +57,11 @@ def create_model(
     Raises:
         InputError: An unknown name or part, parts that do not fit each other or the image, or weights that do not fit.
     """
-    stored = None if pretrained is None or pretrained is False else find_weights(name, pretrained)
-    return _create(name, stored, img_size, in_chans, num_classes, parts)
-
-
-def _create(
-    name: PartSpec,
-    stored: StoredWeights | None,
-    img_size: int | Sequence[int] | None,
-    in_chans: int | None,
-    num_classes: int | None,
-    parts: Parts,
-) -> nn.Module:
+    stored = None if pretrained is None or pretrained is False else weights.find_weights(name, pretrained)
     if stored is not None:
         img_size = stored.hparams.get("img_size") if img_size is None else img_size
-        in_chans = stored_channels(stored) if in_chans is None else in_chans
-        num_classes = stored_classes(stored) if num_classes is None else num_classes
+        in_chans = weights.stored_channels(stored) if in_chans is None else in_chans
+        num_classes = weights.stored_classes(stored) if num_classes is None else num_classes
     path, arguments = split_spec("arch", name)
     own = "." in path
     if arguments and not own:
@@ -102,17 +84,18 @@ def _create(
         arch = resolve_arch(path, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
         model = CompactTransformer(_with_stored_position(arch, stored))
     if stored is not None:
-        load_weights(model, stored)
+        weights.load_weights(model, stored)
     return model
 
 
 def _with_stored_position(arch: Arch, stored: StoredWeights | None) -> Arch:
     """Let the embedding in a checkpoint decide: many published `_sine` models were trained with a learnable one."""
     embedding = stored.state.get("position.embedding") if stored else None
-    if embedding is None or arch.position != "sine" or embedding.ndim != 3 or is_sine(embedding):
+    if embedding is None or arch.position != "sine" or embedding.ndim != 3 or weights.is_sine(embedding):
         return arch
-    reason = "holds a learned position embedding, not the sine table: used as learnable"
-    log.warning("the checkpoint of %s %s", arch.name, reason)
+    log.warning(
+        "the checkpoint of %s holds a learned position embedding, not the sine table: used as learnable", arch.name
+    )
     return dataclasses.replace(arch, position="learnable")
 
 
@@ -127,7 +110,7 @@ def load_model(
         img_size: (H, W) in pixels; None: the checkpoint's.
 
     Returns:
-        The model, and the content of the file: classes, mean and std are in its `hparams`.
+        The model, and the content of the file, with classes, mean and std in its `hparams`.
 
     Raises:
         InputError: The file is no such checkpoint, or nothing says which model it holds.
@@ -140,7 +123,7 @@ def model_of(
     stored: StoredWeights, arch: PartSpec | None = None, img_size: tuple[int, int] | None = None
 ) -> tuple[PartSpec, nn.Module]:
     """Return the name and the model, with its weights, that `read_weights` found; see `load_model`."""
-    name = arch or stored.hparams.get("arch") or infer_arch(stored)
+    name = arch or stored.hparams.get("arch") or weights.infer_arch(stored)
     known = stored.hparams if stored.hparams.get("arch") == name else {}
     parts = {key: value for key, value in {**known, **known.get("parts", {})}.items() if key in Parts.__annotations__}
-    return name, _create(name, stored, img_size, None, None, cast(Parts, parts))
+    return name, create_model(name, pretrained=stored, img_size=img_size, **cast(Parts, parts))

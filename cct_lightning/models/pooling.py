@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class Pooling(nn.Module):
-    """Base class of poolings; subclass it to bring your own.
+    """Base class of poolings; subclass it to bring your own, with more arguments if need be, which `init_args` gives.
 
-    The constructor may take more arguments, which `init_args` gives. A pooling that can say how much it reads of each
+    A pooling that can say how much it reads of each
     token has a method `weights(tokens) -> (B, N)`, whose rows sum to one: pictures of the pooling show it.
 
     Args:

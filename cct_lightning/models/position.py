@@ -12,9 +12,7 @@ Grid = tuple[int, int]
 
 
 class PositionEmbedding(nn.Module):
-    """Base class of position embeddings; subclass it to bring your own.
-
-    The constructor may take more arguments, which `init_args` gives.
+    """Base class of position embeddings; subclass it to bring your own; `init_args` gives it more arguments.
 
     Args:
         grid: The grid (h, w) that the model is built for.
@@ -51,8 +49,7 @@ def sine_table(length: int, dim: int) -> Tensor:
     """Return the fixed 1-D table (1, length, dim): sin on even, cos on odd dimensions, base 10000."""
     even = torch.arange(dim, dtype=torch.float64) // 2 * 2
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (even / dim)
-    table = torch.where(torch.arange(dim) % 2 == 0, angle.sin(), angle.cos())
-    return table[None].float()
+    return torch.where(torch.arange(dim) % 2 == 0, angle.sin(), angle.cos())[None].float()
 
 
 class LearnablePosition(PositionEmbedding):
@@ -95,8 +92,5 @@ class NoPosition(PositionEmbedding):
         return tokens
 
 
-POSITIONS: dict[str, type[PositionEmbedding]] = {
-    "learnable": LearnablePosition,
-    "sine": SinePosition,
-    "none": NoPosition,
-}
+POSITIONS: dict[str, type[PositionEmbedding]]
+POSITIONS = {"learnable": LearnablePosition, "sine": SinePosition, "none": NoPosition}

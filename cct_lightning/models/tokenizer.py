@@ -14,10 +14,9 @@ from cct_lightning.models.arch import HIDDEN_CHANS, conv_geometry, conv_grids, p
 
 
 class Tokenizer(nn.Module):
-    """Base class of tokenizers; subclass it to bring your own.
+    """Base class of tokenizers; subclass it to bring your own, with more arguments if need be, which `init_args` gives.
 
-    The constructor may take more arguments, which `init_args` gives. What your tokenizer costs is counted when a model
-    is built, and what its tokens see is measured unless `layers` tells it.
+    What your tokenizer costs is counted when a model is built; what its tokens see is measured unless `layers` says it.
 
     Args:
         in_chans: Channels of the image.
@@ -31,7 +30,7 @@ class Tokenizer(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A subclass with modules or a `forward` of its own sees other pixels than its parent, unless it tells which.
+        # A subclass with modules or a `forward` of its own sees other pixels than its parent, unless it says which.
         if vars(cls).keys() & {"__init__", "forward"} and "layers" not in vars(cls):
             setattr(cls, "layers", Tokenizer.layers)  # noqa: B010  # mypy refuses to assign a method
 
@@ -44,9 +43,9 @@ class Tokenizer(nn.Module):
         raise NotImplementedError
 
     def layers(self) -> list[tuple[int, int, int]] | None:
-        """Return kernel, stride and padding in pixels of each layer, the first one first; None: not told.
+        """Return kernel, stride and padding in pixels of each layer in order, which give a token's receptive field.
 
-        The receptive field of a token follows from them; without them it is measured by gradients.
+        None: it is measured by gradients.
         """
         return None
 

@@ -60,8 +60,8 @@ def published(name: str, tag: str | None = None) -> Published:
     """
 
     def model(name: str) -> object:
-        classes = {"num_classes": 0} if tag else {}  # any
-        return replace(parse_arch(name), name="", **classes) if is_compact(name) else name
+        arch = parse_arch(name) if is_compact(name) else None
+        return name if arch is None else replace(arch, name="", num_classes=0 if tag else arch.num_classes)
 
     same = [entry for entry in CHECKPOINTS if model(entry.name) == model(name)]
     for entry in same:
@@ -86,15 +86,12 @@ def checkpoint_folder() -> Path:
 
 
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
-    """Download a file unless it exists; an interrupted download is continued where it stopped.
+    """Download a file unless it exists, and return its path; an interrupted download is continued where it stopped.
 
     Args:
         url: Its address.
         path: Its destination; an incomplete download is kept beside it, as `.part`.
         check: Called with the complete file before it is renamed; an `InputError` from it refuses the file.
-
-    Returns:
-        `path`.
 
     Raises:
         InputError: No network, no such file, a full disk, or content that `check` refuses.

@@ -18,7 +18,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.arch import PUBLISHED, parse_arch
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import PartSpec, split_spec
-from cct_lightning.models.position import resize_embedding, sine_table
+from cct_lightning.models.position import Grid, resize_embedding, sine_table
 from cct_lightning.models.weights.download import ADDRESS, checkpoint_folder, fetch, published
 from cct_lightning.models.weights.reader import StoredWeights, read_weights
 
@@ -29,24 +29,23 @@ _SUFFIXES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
 _POSITIONS = ("position.embedding", "encoder.pos_embedding", "pos_embed")
 _FIRST = ("tokenizer.convs.0", "tokenizer.proj", "conv1", "features.0.0", "conv_proj", "patch_embed.proj")
 _LAST = ("head", "fc", "classifier.1", "heads.head")
-_HEADS = ("head", "fc", "classifier", "heads")  # where torchvision and timm keep their last linear layer
+_HEADS = {name.split(".")[0] for name in _LAST}  # where torchvision and timm keep their last linear layer
 
 
-def find_weights(name: PartSpec, pretrained: bool | str | Path) -> StoredWeights:
+def find_weights(name: PartSpec, pretrained: bool | str | Path | StoredWeights) -> StoredWeights:
     """Read the weights that `create_model(name, pretrained=...)` asks for, downloading published ones if need be.
-
-    Args:
-        name: The model's name.
-        pretrained: True for the published weights of that name, a path, or a tag such as `cifar10_300epochs`.
 
     Raises:
         InputError: There are none, or the file is not what it should be.
     """
-    if not isinstance(pretrained, bool):
-        path = Path(pretrained).expanduser()
-        if path.exists() or path.suffix in _SUFFIXES or path.name != str(pretrained):
+    if isinstance(pretrained, StoredWeights):
+        return pretrained
+    tag = None if isinstance(pretrained, bool) else str(pretrained)
+    if tag is not None:
+        path = Path(tag).expanduser()
+        if path.exists() or path.suffix in _SUFFIXES or path.name != tag:
             return read_weights(path)
-    entry = published(split_spec("arch", name)[0], None if isinstance(pretrained, bool) else str(pretrained))
+    entry = published(split_spec("arch", name)[0], tag)
     url = f"{os.environ.get('CCT_CHECKPOINTS_URL', ADDRESS).rstrip('/')}/{entry.file}"
     path = checkpoint_folder() / Path(entry.file).name
     return read_weights(fetch(url, path, check=_check_published))
@@ -118,11 +117,7 @@ def head_of(model: nn.Module) -> str:
 
 
 def load_weights(model: nn.Module, stored: StoredWeights) -> None:
-    """Load weights into a model, adapting the head, the position embedding and the first convolution where needed.
-
-    Args:
-        model: Ours, a baseline, or a user's.
-        stored: From `read_weights`.
+    """Load weights into any model, adapting the head, the position embedding and the first convolution where needed.
 
     Raises:
         InputError: Entries are missing, unexpected, or of another shape; the message lists them.
@@ -147,8 +142,7 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
             f"The checkpoint {stored.path}{holds} does not fit {name}: "
             f"{'; '.join(problems)}: choose the model and the parts that it was trained with."
         )
-    meta = any(parameter.is_meta for parameter in model.parameters())
-    model.load_state_dict(state, assign=meta)
+    model.load_state_dict(state, assign=any(parameter.is_meta for parameter in model.parameters()))
 
 
 def _shape(tensor: Tensor) -> str:
@@ -171,60 +165,45 @@ def _adapt_position(
     name = next((name for name in _POSITIONS if name in state and name in target), None)
     if name is None or state[name].ndim != 3 or state[name].shape[2] != target[name].shape[2]:
         return
-    old, new = _grids(model, state[name].shape[1], target[name].shape[1], img_size)
-    if old is None or new is None or old == new:
+    stored, wanted = state[name].shape[1], target[name].shape[1]
+    if not isinstance(model, CompactTransformer):  # a ViT of torchvision or timm: one class token
+        old, new = _square(stored - 1), _square(wanted - 1)
+    else:
+        prefix, new = model.pool.num_prefix_tokens, model.tokenizer.grid(model.arch.img_size)
+        old = None if img_size is None else model.tokenizer.grid((img_size[0], img_size[1]))
+        if old is None or prefix + math.prod(old) != stored:
+            # Published checkpoints do not hold their image size; all of them are square.
+            old = new if stored == wanted else _square(stored - prefix)
+    if old is None or new is None or old == new:  # or the number of tokens does not say
         return
     if is_sine(state[name]):
-        state[name] = sine_table(target[name].shape[1], target[name].shape[2])
+        state[name] = sine_table(wanted, target[name].shape[2])
     else:
         state[name] = resize_embedding(state[name], old, new)
     log.info("position embedding resized from a grid of %s to %s tokens", old, new)
 
 
-def _grids(
-    model: nn.Module, stored: int, wanted: int, img_size: tuple[int, int] | None
-) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Return the stored and the wanted grid; None where the number of tokens does not say."""
-    if not isinstance(model, CompactTransformer):  # a ViT of torchvision or timm: one class token
-        return _square(stored - 1), _square(wanted - 1)
-    prefix, new = model.pool.num_prefix_tokens, model.tokenizer.grid(model.arch.img_size)
-    if img_size is not None:
-        old = model.tokenizer.grid((img_size[0], img_size[1]))
-        if prefix + math.prod(old) == stored:
-            return old, new
-    # Published checkpoints do not hold their image size; all of them are square.
-    return (new if stored == wanted else _square(stored - prefix)), new
-
-
-def _square(tokens: int) -> tuple[int, int] | None:
+def _square(tokens: int) -> Grid | None:
     side = math.isqrt(max(tokens, 0))
     return (side, side) if side and side * side == tokens else None
 
 
 def _adapt_channels(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Fold or repeat the weights (D, C, k, k) of a first convolution for images of other channels.
+
+    For one channel they are summed, for others repeated and scaled by the old number over the new, so that an image of
+    equal channels gives what it gave before (timm's rule for C = 3).
+    """
     found = next(((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)), None)
     weight = state.get(f"{found[0]}.weight") if found else None
-    if found is None or weight is None or weight.ndim != 4:
+    if found is None or weight is None or weight.ndim != 4 or found[1].groups != 1:
         return
-    name, conv = found
-    if conv.groups == 1 and weight.shape[1] != conv.in_channels:
-        state[f"{name}.weight"] = adapt_channels(weight, conv.in_channels)
-        log.warning("first convolution adapted from %d to %d channels", weight.shape[1], conv.in_channels)
-
-
-def adapt_channels(weight: Tensor, in_chans: int) -> Tensor:
-    """Fold or repeat the weights of a first convolution for images of other channels.
-
-    Args:
-        weight: (D, C, k, k).
-        in_chans: The channels to adapt to: for one the weights are summed, for others repeated and scaled by
-            C / in_chans, so that an image of equal channels gives what it gave before (timm's rule for C = 3).
-
-    Returns:
-        (D, in_chans, k, k).
-    """
-    have = weight.shape[1]
-    if in_chans == 1:
-        return weight.float().sum(1, keepdim=True).to(weight.dtype)
-    repeated = weight.float().repeat(1, math.ceil(in_chans / have), 1, 1)[:, :in_chans]
-    return (repeated * (have / in_chans)).to(weight.dtype)
+    have, want = weight.shape[1], found[1].in_channels
+    if have == want:
+        return
+    if want == 1:
+        adapted = weight.float().sum(1, keepdim=True)
+    else:
+        adapted = weight.float().repeat(1, math.ceil(want / have), 1, 1)[:, :want] * (have / want)
+    state[f"{found[0]}.weight"] = adapted.to(weight.dtype)
+    log.warning("first convolution adapted from %d to %d channels", have, want)

@@ -37,19 +37,16 @@ class StoredWeights:
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """Read weights and hyperparameters.
+    """Read weights, on the CPU and under the names of our modules, and hyperparameters.
 
     Args:
         path: A published `.pth`, a Lightning checkpoint of `cct fit`, or `.safetensors`.
-
-    Returns:
-        The weights on the CPU, under the names of our modules.
 
     Raises:
         InputError: No such file, not a checkpoint, damaged, or one that would run code to load.
     """
     path = _existing(path)
-    content, hparams = _read_safetensors(path) if path.suffix == ".safetensors" else _state_and_hparams(path)
+    content, hparams = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state = _unwrap(path, content)
     if any(name.startswith("classifier.") for name in state):  # what every published file has, and ours have not
         state = from_published(state)
@@ -142,13 +139,11 @@ def _unpickle(path: Path, *, verify: bool = False, mmap: bool = False) -> Any:
                 f"The checkpoint {path} is refused, because loading it would run code ({asked[1]}): ask its author for "
                 "the weights alone, best as .safetensors."
             ) from error
-        raise InputError(
-            f"The checkpoint {path} cannot be read safely, it is damaged or no checkpoint at all: copy or download it "
-            "again."
-        ) from error
+        what = "cannot be read safely, it is damaged or no checkpoint at all: copy or download it again."
+        raise InputError(f"The checkpoint {path} {what}") from error
 
 
-def _state_and_hparams(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     content = _unpickle(path)
     if not isinstance(content, Mapping):
         kind = type(content).__name__
