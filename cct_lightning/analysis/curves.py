@@ -79,11 +79,8 @@ def plot_results(results: Mapping[str, Sequence[float]], *, label: str, scale: f
 
     Args:
         results: Variant -> the results of its runs.
-        label: What is drawn, with its unit.
-        scale: A value times this is in that unit: 100 for a share in percent.
-
-    Returns:
-        The figure.
+        label: As in `plot_curves`.
+        scale: As in `plot_curves`.
     """
     ax = one_axes(None, (10, 1.4 + 0.8 * len(results)))
     for i, values in enumerate(results.values()):

@@ -19,6 +19,7 @@ from torch import Tensor
 from cct_lightning.analysis.style import OVERLAY, Array, numbers, panels, styled
 from cct_lightning.errors import InputError
 
+_STRENGTH = 0.85  # share of the color where it is brightest, two thirds of that where it is darkest
 UNIFORM = "x the uniform weight"  # the unit of what `over_uniform` returns
 
 
@@ -41,7 +42,7 @@ def pixels(images: Tensor | Array) -> Array:
     return np.broadcast_to(array, (len(array), 3, *array.shape[2:])).transpose(0, 2, 3, 1)
 
 
-def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], strength: float = 0.85) -> Array:
+def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int]) -> Array:
     """Lay a map over one image.
 
     Args:
@@ -49,8 +50,6 @@ def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], stren
         heat: (h, w), not negative; enlarged bilinearly.
         top: The value that gets the brightest color.
         size: (height, width) of the result in pixels.
-        strength: Share of the color where it is brightest, two thirds of that where it is darkest; the rest is the
-            image.
 
     Returns:
         (height, width, 3) uint8.
@@ -59,7 +58,7 @@ def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int], stren
     grey = Image.fromarray(np.ascontiguousarray(image)).convert("L").resize(shape, Image.Resampling.NEAREST)
     smooth = Image.fromarray(heat.astype(np.float32)).resize(shape, Image.Resampling.BILINEAR)
     level = (np.asarray(smooth) / max(top, 1e-12)).clip(0, 1)[..., None]
-    share = strength * (2 + level) / 3  # what is large looks as in the color bar, what is small lets the image through
+    share = _STRENGTH * (2 + level) / 3  # what is large looks as in the color bar, what is small lets the image through
     color = matplotlib.colormaps[OVERLAY](level[..., 0])[..., :3]
     mixed = share * color + (1 - share) * np.asarray(grey)[..., None] / 255
     return (255 * mixed).round().astype(np.uint8)

@@ -58,13 +58,10 @@ def picture(name: str) -> Callable[[Drawing], Drawing]:
 
 
 def import_pictures(paths: Iterable[str]) -> None:
-    """Import pictures from outside of the package.
-
-    Args:
-        paths: Import paths of functions that `picture` has registered.
+    """Import pictures from outside of the package by the import paths of their functions.
 
     Raises:
-        InputError: No such function, or it is not registered.
+        InputError: No such function, or it is not registered by `picture`.
     """
     for path in paths:
         if import_path(path, "picture") not in PICTURES.values():

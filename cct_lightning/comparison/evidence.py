@@ -46,15 +46,7 @@ class Sample:
 
 
 def curves(runs: Sequence[Run], key: str) -> pd.DataFrame:
-    """Return the mean and deviation over runs of a metric by epoch.
-
-    Args:
-        runs: Runs with a metrics.csv.
-        key: A column of it, such as val/acc.
-
-    Returns:
-        Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
-    """
+    """Return `analysis.curve` of a column of the runs' metrics.csv; empty where no run has it."""
     tables = []
     for run in runs:
         with contextlib.suppress(OSError, ValueError):  # no file, or none of this metric

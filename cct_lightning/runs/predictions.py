@@ -125,13 +125,7 @@ class PredictionsFile(Callback):
         self.seen = 0
 
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: int
     ) -> None:
         """Keep a batch's predictions, and the images that may be among the samples of all devices."""
         assert self.logits is not None

@@ -75,13 +75,7 @@ class WandbMedia(Callback):
         self.images: Tensor | None = None
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: int
     ) -> None:
         """Keep a batch's predictions."""
         if self.logits is None:
@@ -95,7 +89,7 @@ class WandbMedia(Callback):
             row = (float(prob[place]), int(batch.index[place]), int(label[place]), int(predicted[place]))
             self.mistakes.append((*row, batch.image[place].clone()))
 
-    on_test_batch_end = on_validation_batch_end
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the pictures of the validation split."""
@@ -164,13 +158,7 @@ class WandbMedia(Callback):
 
 
 def confusion(label: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Any:
-    """Return W&B's chart of the confusion matrix; a picture where the classes are too many for it.
-
-    Args:
-        label: (N,) true classes.
-        predicted: (N,) predicted classes.
-        classes: K names.
-    """
+    """Return W&B's chart of the confusion of true and predicted classes (N,); a picture where K is too many for it."""
     if len(classes) <= _CHART:
         return wandb.plot.confusion_matrix(
             y_true=label.tolist(), preds=predicted.tolist(), class_names=list(classes), title=""
