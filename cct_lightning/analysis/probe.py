@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
+from cct_lightning.models.compact import evaluating as evaluating
 from cct_lightning.models.encoder import Block
 from cct_lightning.models.position import Grid
 
@@ -56,18 +57,6 @@ def ready(net: nn.Module, images: Tensor) -> Tensor:
 def blocks_of(net: CompactTransformer) -> list[Block]:
     """Return the encoder's layers, the first one first."""
     return [cast(Block, block) for block in net.encoder.blocks]
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode (no dropout, no stochastic depth); at the end each module gets its own mode back."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def build(case: Case) -> nn.Module:
     if not isinstance(ours, CompactTransformer):
         raise InputError(f"--peer compares Compact Transformers, and {case.arch} is none: leave --peer out.")
     arch = ours.arch
+    both: dict[str, Any] = {"num_classes": arch.num_classes, "num_heads": arch.num_heads, "mlp_ratio": arch.mlp_ratio}
     if case.maker == "timm":
         try:
             from timm.models.vision_transformer import VisionTransformer
@@ -64,13 +65,11 @@ def build(case: Case) -> nn.Module:
         return VisionTransformer(
             img_size=case.img_size,
             patch_size=case.img_size // ours.tokenizer.grid(arch.img_size)[0],
-            num_classes=arch.num_classes,
             embed_dim=arch.embed_dim,
             depth=arch.depth,
-            num_heads=arch.num_heads,
-            mlp_ratio=arch.mlp_ratio,
             attn_drop_rate=arch.attn_drop,
             drop_path_rate=arch.drop_path_rate,
+            **both,
         )
     try:
         from vit_pytorch.cct import CCT
@@ -87,13 +86,11 @@ def build(case: Case) -> nn.Module:
         stride=stride,
         padding=padding,
         num_layers=arch.depth,
-        num_heads=arch.num_heads,
-        mlp_ratio=arch.mlp_ratio,
-        num_classes=arch.num_classes,
         positional_embedding=arch.position,
         dropout_rate=arch.proj_drop,
         attention_dropout=arch.attn_drop,
         stochastic_depth_rate=arch.drop_path_rate,
+        **both,
     )
 
 

@@ -5,6 +5,9 @@ Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformer
 Letters: B batch, C channels, (H, W) image, N tokens, D embedding dimension, K classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 from cct_lightning.models.arch import Arch
@@ -69,6 +72,18 @@ class CompactTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map normalized images (B, C, H, W) to logits (B, K)."""
         return self.head(self.pool(self.forward_features(images)))
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode (no dropout, no stochastic depth); at the end each module gets its own mode back."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _init_linear(module: nn.Module) -> None:

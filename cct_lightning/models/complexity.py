@@ -113,15 +113,10 @@ def summarize(model: "nn.Module", img_size: tuple[int, int], in_chans: int) -> C
         img_size: (H, W) in pixels.
         in_chans: Channels C of the images.
     """
-    from cct_lightning.models.compact import CompactTransformer
+    from cct_lightning.models.compact import CompactTransformer, evaluating
 
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         macs = _macs(model, (1, in_chans, *img_size))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Costs(model.num_tokens(img_size) if isinstance(model, CompactTransformer) else None, params, macs)
 

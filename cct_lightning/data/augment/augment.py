@@ -3,7 +3,7 @@
 Letters: B images, C channels, H rows, W columns of the input, size of the output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from cct_lightning.errors import InputError
 
 __all__ = ["POLICIES", "Augment", "AugmentPolicy"]
 
+Draw = Callable[..., Tensor]  # draw(n, stream=s) gives n uniform numbers for each image, shape (B, n)
 # One stream of random numbers per part: a part that is switched on or off leaves the others' numbers alone.
 _CROP, _AFFINE, _AUTO, _ERASE = range(4)
 
@@ -110,10 +111,10 @@ class Augment(nn.Module):
                 f"index has one int64 per image, {images.shape[0]} here; got {tuple(index.shape)} {index.dtype}."
             )
         with torch.autocast(images.device.type, enabled=False):
-            normalized = self.input.normalize(self._pixels(images, index, epoch))
+            draw = partial(counter_rng.uniform, seed=self.seed, epoch=epoch, index=index)
+            normalized = self.input.normalize(self._pixels(images, draw))
             if self.policy.erasing:
-                draw = partial(self._draw, stream=_ERASE, epoch=epoch)
-                normalized = erasing.erase(normalized, self.policy, index, draw)
+                normalized = erasing.erase(normalized, self.policy, index, partial(draw, stream=_ERASE))
             return normalized.to(self.output.dtype)
 
     @torch.no_grad()
@@ -126,39 +127,32 @@ class Augment(nn.Module):
         """What the model is shown, as uint8 pixels to look at, shape (B, C, *size); arguments as for a call."""
         return self.input.to_pixels(self(images, index, epoch))
 
-    def _pixels(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+    def _pixels(self, images: Tensor, draw: Draw) -> Tensor:
         policy = self.policy
         if policy.resized_crop_scale is None:
             images = self.input.resize(images)
         if policy.auto != "none" and policy.auto_first:
-            images = self._auto(images, index, epoch)
-        images = self._crop_and_flip(images, index, epoch)
+            images = self._auto(images, draw)
+        images = self._crop_and_flip(images, draw)
         if policy.affine:
-            images = self._affine(images, index, epoch)
+            images = self._affine(images, draw)
         if policy.auto != "none" and not policy.auto_first:
-            images = self._auto(images, index, epoch)
+            images = self._auto(images, draw)
         return images
 
-    def _draw(self, n: int, *, stream: int, index: Tensor, epoch: int) -> Tensor:
-        return counter_rng.uniform(n, seed=self.seed, epoch=epoch, index=index, stream=stream)
-
-    def _auto(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        draws = self._draw(self.auto.slots * DRAWS, stream=_AUTO, index=index, epoch=epoch)
-        drawn = self.auto.draw(draws)
+    def _auto(self, images: Tensor, draw: Draw) -> Tensor:
+        drawn = self.auto.draw(draw(self.auto.slots * DRAWS, stream=_AUTO))
         for op, argument, cubic in zip(drawn.op.T, drawn.argument.T, drawn.cubic.T, strict=True):
             images = operations.apply(images, op, argument, cubic, self.fill, self.policy.interpolation)
         return images
 
-    def _crop_and_flip(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+    def _crop_and_flip(self, images: Tensor, draw: Draw) -> Tensor:
         policy, (_, _, h, w) = self.policy, images.shape
         if policy.resized_crop_scale is not None:
-            draws = self._draw(crop.BOX_DRAWS + 2, stream=_CROP, index=index, epoch=epoch)
-            top, left, height, width = crop.resized_boxes(
-                draws[:, : crop.BOX_DRAWS],
-                size=(h, w),
-                scale=policy.resized_crop_scale,
-                ratio=policy.resized_crop_ratio,
-            )
+            draws = draw(crop.BOX_DRAWS + 2, stream=_CROP)
+            scale, ratio = policy.resized_crop_scale, policy.resized_crop_ratio
+            boxes = crop.resized_boxes(draws[:, : crop.BOX_DRAWS], size=(h, w), scale=scale, ratio=ratio)
+            top, left, height, width = boxes
             flip = draws[:, -2] < policy.hflip
             cubic = draws[:, -1] < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.resized_crop_interpolation]
             rows = resample.matrices(top, height, cubic, torch.zeros_like(flip), inputs=h, outputs=self.size[0])
@@ -166,16 +160,16 @@ class Augment(nn.Module):
             return resample.resize(images, rows, columns)
         if not (policy.crop_padding or policy.hflip):
             return images
-        draws = self._draw(3, stream=_CROP, index=index, epoch=epoch)
+        draws = draw(3, stream=_CROP)
         pad_h, pad_w = round(policy.crop_padding * h), round(policy.crop_padding * w)
         top = counter_rng.integers(draws[:, 0], 2 * pad_h + 1) - pad_h
         left = counter_rng.integers(draws[:, 1], 2 * pad_w + 1) - pad_w
         flip = draws[:, 2] < policy.hflip
         return crop.window(images, top, left, flip, size=(h, w), mode=policy.padding_mode, fill=self.fill)
 
-    def _affine(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+    def _affine(self, images: Tensor, draw: Draw) -> Tensor:
         policy, (h, w) = self.policy, images.shape[2:]
-        draws = self._draw(5, stream=_AFFINE, index=index, epoch=epoch)
+        draws = draw(5, stream=_AFFINE)
         degrees = (2 * draws[:, 0] - 1) * policy.affine_degrees
         low, high = policy.affine_scale
         zoom = low + (high - low) * draws[:, 1]

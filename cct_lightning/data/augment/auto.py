@@ -7,18 +7,27 @@ torchvision.
 Letters: B images, S operations per image, one after the other.
 """
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from cct_lightning.data.augment import counter_rng
-from cct_lightning.data.augment.auto_tables import AUTOAUGMENT, SubPolicy
 from cct_lightning.data.augment.operations import PUBLISHED, Op
 from cct_lightning.data.augment.policies import AugmentPolicy
 from cct_lightning.data.augment.registry import OPERATIONS, find_operation
 
 DRAWS = 6  # uniform numbers for each operation
+
+
+@functools.cache
+def sub_policies(name: str) -> list[list[tuple[int, float, int]]]:
+    """Return the pairs of steps (`Op`, probability, level 0 to 9) of one of AutoAugment's published policies."""
+    tables = yaml.safe_load(Path(__file__).with_name("autoaugment.yaml").read_text(encoding="utf-8"))
+    return [[(OPERATIONS[step].number, prob, level) for step, prob, level in pair] for pair in tables[name]]
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,9 @@ class AutoAugmenter:
             rows[it.number] = torch.tensor((base, span * pixels[side], signed, whole is not None, whole or 0.0))
         self.rows = rows.to(device)
         if policy.auto == "autoaugment":
-            self._set_table(AUTOAUGMENT[policy.autoaugment_policy], device)
-
-    def _set_table(self, table: tuple[SubPolicy, ...], device: torch.device) -> None:
-        self.table_op = torch.tensor([[step[0] for step in pair] for pair in table], device=device)
-        self.table_prob = torch.tensor([[step[1] for step in pair] for pair in table], device=device)
-        self.table_level = torch.tensor([[step[2] / 9 for step in pair] for pair in table], device=device)
+            table = torch.tensor(sub_policies(policy.autoaugment_policy), dtype=torch.float64).unbind(2)
+            self.table_op, self.table_prob = table[0].long().to(device), table[1].float().to(device)
+            self.table_level = (table[2] / 9).float().to(device)
 
     def draw(self, draws: Tensor) -> Drawn:
         """Turn uniform numbers into operations.
