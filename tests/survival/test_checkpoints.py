@@ -133,7 +133,7 @@ def test_a_run_on_a_full_disk_ends_with_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if "Cannot save" in line]) == 1
     assert not list((tmp_path / "run").glob("*.ckpt"))
-    assert not list((tmp_path / "run").glob(".*.ckpt.*"))
+    assert not list((tmp_path / "run").glob(".*.part*"))
 
 
 def test_checkpoint_of_another_model(run: Path, cct: Cct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,12 +32,12 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         if not wait_until(lambda before=before: _written(run) != before, process):  # type: ignore[misc]
             break  # done before it could be killed
         if attempt % 2:
-            wait_until(lambda: any(run.glob(".last.ckpt.*")), process)
+            wait_until(lambda: any(run.glob(".last.*.part.ckpt")), process)
         elif attempt % 4 == 2:
             time.sleep(chance.uniform(0.0, 0.5))
         number = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)[attempt % 5]
         codes.append((number, end(process, number)))
-        inside += any(run.glob(".last.ckpt.*"))
+        inside += any(run.glob(".last.*.part.ckpt"))
     usual = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
     assert all(code == usual[number] for number, code in codes), codes
     assert len(codes) >= min(KILLS, 4), "the run was too short to be killed"
@@ -49,7 +49,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", run)
     steps = [row["step"] for row in metrics(run) if row["train/loss_step"]]
     assert steps == [str(step) for step in range(len(steps))], "each step is logged once"
-    assert not list(run.glob(".*.ckpt.*")), "temporary files are cleared away"
+    assert not list(run.glob(".*.part*")), "temporary files are cleared away"
     identity = (run / "wandb" / "run_id").read_text().strip()
     runs = list((run / "wandb").glob("offline-run-*"))
     assert runs
