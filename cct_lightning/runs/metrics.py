@@ -34,12 +34,7 @@ class Metric:
     digits: int = 4
 
     def text(self, value: float, *, sign: bool = False) -> str:
-        """Return a value in its unit, which is not written: 0.9312 as `93.12`.
-
-        Args:
-            value: As it was logged.
-            sign: Write the sign of a positive number, too.
-        """
+        """Return a logged value in its unit, which is not written: 0.9312 as `93.12`; `sign` also writes a plus."""
         return f"{self.scale * value:{'+' if sign else ''},.{self.digits}f}"
 
     def label(self, name: str = "") -> str:
@@ -56,8 +51,8 @@ METRICS = {
     "images_per_s": Metric(title="speed of the training", goal="max", unit="images/s", digits=0),
     "images_seen": Metric(title="images seen", goal="min", digits=0),
     "epochs": Metric(title="epochs", goal="min", digits=0),
-    "seconds": Metric(title="wall time of a run", goal="min", unit="s", digits=0),
-    "train_seconds": Metric(title="wall time of the training", goal="min", unit="s", digits=0),
+    "seconds": Metric(title="wall time of a run", goal="min", unit="s", digits=1),
+    "train_seconds": Metric(title="wall time of the training", goal="min", unit="s", digits=1),
     "memory_gb": Metric(title="peak memory", goal="min", unit="GB", digits=3),
     "params": Metric(title="parameters", goal="min", digits=0),
     "macs": Metric(title="multiply-accumulates of one image", goal="min", scale=1e-6, unit="millions", digits=1),
