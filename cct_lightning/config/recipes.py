@@ -120,7 +120,9 @@ def _with_arguments(words: list[str], configs: list[dict[str, Any]]) -> list[str
             if option == f"--{key}":
                 value = value if equals else found[i + 1] if i + 1 < len(found) else ""
                 if value and not value.startswith("{"):
-                    found[i : i + (1 if equals else 2)] = [f'--{key}={{"class_path": "{value}"}}']
+                    del found[i : i + (1 if equals else 2)]
+                    found.insert(0, f'--{key}={{"class_path": "{value}"}}')  # before its arguments
+                    break
     return found
 
 

@@ -129,6 +129,7 @@ def test_a_class_with_arguments_is_one_option(tmp_path: Path, monkeypatch: pytes
     words = ["--model.pool", "my_lab.GemPool", "--model.pool.p", "4"]
     config = resolve("--config=digits", *words)
     assert config.options["model"]["pool"] == {"class_path": "my_lab.GemPool", "init_args": {"p": 4}}
+    assert resolve("--config=digits", *words[2:], *words[:2]) == config, "arguments may come before their class"
     assert config.name == "digits-cct_2_3x1-pool=my_lab.GemPool(p=4)"
     Path("mine.yaml").write_text("model:\n  pool: {class_path: my_lab.GemPool, init_args: {p: 3, eps: 1}}\n")
     changed = resolve("--config=digits", "--config=mine.yaml", "--model.pool.p=4.0")
