@@ -4,18 +4,14 @@ from cct_lightning.errors import InputError
 
 
 def at_least(least: int, name: str, value: int) -> int:
-    """Return a whole number that is not too small."""
+    """Return a whole number that is at least `least`."""
     if value < least:
         raise InputError(f"{name} must be at least {least}; got {value}.")
     return value
 
 
 def per_device_batch_size(global_batch_size: int, devices: int, accumulate: int) -> int:
-    """Return the share of a global batch that one device takes in one step.
-
-    Raises:
-        InputError: It is not a whole number, or none.
-    """
+    """Return how many images of a global batch one device takes in one step; a part of one is an InputError."""
     local, rest = divmod(at_least(1, "global_batch_size", global_batch_size), devices * accumulate)
     if rest:
         raise InputError(

@@ -29,9 +29,9 @@ class Batch(NamedTuple):
 
 
 class ImageDataset(Dataset[Batch]):
-    """A part of a data set: the images that `index` names, (M,) int64."""
+    """A part of a data set."""
 
-    index: Tensor
+    index: Tensor  # which of its N images, (M,) int64
 
     def __len__(self) -> int:
         return len(self.index)
@@ -46,19 +46,13 @@ class ImageDataset(Dataset[Batch]):
 
 
 class TensorDataset(ImageDataset):
-    """Images held in one tensor, here usually a memory-mapped cache that all processes of a node share.
-
-    Args:
-        image: (N, C, H, W) uint8.
-        label: (N,) int64.
-        index: Which of the N images belong to this dataset, (M,) int64.
-    """
+    """Images in one tensor (N, C, H, W) uint8, usually a memory-mapped cache that all processes of a node share."""
 
     def __init__(self, *, image: Tensor, label: Tensor, index: Tensor) -> None:
         self.image, self.label, self.index = image, label, index
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """Gather the samples at these positions."""
+        """Return the samples at these positions as one batch."""
         index = self.index[torch.as_tensor(positions)]
         # index_select copies whole images; image[index] copies byte by byte and takes five times as long.
         return Batch(self.image.index_select(0, index), self.label[index], index)
@@ -71,7 +65,7 @@ class FileDataset(ImageDataset):
         root: Folder that the paths are relative to.
         path: (N,) bytes; one array, because every worker process would copy a list of a million strings.
         label: (N,) int64.
-        index: Which of the N images belong to this dataset, (M,) int64.
+        index: Which of the N images, (M,) int64.
         size: Height and width of the images: shorter side resized, center cropped.
         in_chans: 1 or 3.
     """

@@ -256,9 +256,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._require_test()
         return self._loader("test")
 
-    def predict_dataloader(self) -> Loader:
-        """Return the loader of test images, each exactly once."""
-        return self.test_dataloader()
+    predict_dataloader = test_dataloader
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""

@@ -66,19 +66,15 @@ class InputSpec:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """Stored size, crop or resize, interpolation, as plain values: what version 0.1 kept in no checkpoint."""
-        return {
-            "stored_size": list(self.stored_size),
-            "fit": self.fit,
-            "interpolation": self.interpolation,
-            "decode_interpolation": self.decode_interpolation,
-            "max_value": self.max_value,
-        }
+        return self._plain("stored_size", "fit", "interpolation", "decode_interpolation", "max_value")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values under their names in checkpoints and exports; see `from_hparams`."""
-        values = {name: getattr(self, name) for name in ("img_size", "in_chans", "classes", "mean", "std")}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "preprocessing": self.preprocessing}
+        return {**self._plain("img_size", "in_chans", "classes", "mean", "std"), "preprocessing": self.preprocessing}
+
+    def _plain(self, *names: str) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in names}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_hparams(cls, hparams: Mapping[str, Any]) -> "InputSpec":

@@ -24,7 +24,7 @@ class EpochSampler(DistributedSampler):
     Args:
         dataset: Only its length counts.
         num_replicas: Number of processes.
-        rank: Which of them this is.
+        rank: Which of them this is, from 0.
         seed: Seed of the order, mixed with the epoch.
         batch_size: Samples that one process takes in a step.
         batches_done: Returns, when the first batch of an epoch is asked for, how many of its batches a resumed run

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cct_lightning.data.arguments import at_least
 from cct_lightning.errors import InputError
 
 # Streams keep the draws of different purposes apart under one seed.
@@ -61,15 +62,14 @@ class Subsets:
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_fraction < 1:
-            raise InputError(
-                f"val_fraction is a part of the training images, 0 <= val_fraction < 1; got {self.val_fraction}."
-            )
+            part = "val_fraction is a part of the training images, 0 <= val_fraction < 1"
+            raise InputError(f"{part}; got {self.val_fraction}.")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise InputError(f"fraction is a part of the training images, 0 < fraction <= 1; got {self.fraction}.")
-        if self.samples_per_class is not None and self.samples_per_class < 1:
-            raise InputError(f"samples_per_class must be at least 1; got {self.samples_per_class}.")
-        if self.fraction is not None and self.samples_per_class is not None:
-            raise InputError("Give fraction or samples_per_class, not both.")
+        if self.samples_per_class is not None:
+            at_least(1, "samples_per_class", self.samples_per_class)
+            if self.fraction is not None:
+                raise InputError("Give fraction or samples_per_class, not both.")
         if self.train_split not in ("train", "trainval"):
             raise InputError(f"train_split is 'train' or 'trainval'; got {self.train_split!r}.")
 

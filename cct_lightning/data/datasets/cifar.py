@@ -1,28 +1,17 @@
-"""CIFAR-10 and CIFAR-100: the python batches.
-
-Nothing is unpickled freely: the batches are pickles, and are read by an unpickler that can make arrays, lists and
+"""CIFAR-10 and CIFAR-100: the python batches, pickles that are read by an unpickler that can make arrays, lists and
 strings and nothing else.
 """
 
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cct_lightning.data.datasets.sources import TEST, TRAIN, Arrays, Source, register
+from cct_lightning.data.datasets.sources import TEST, TRAIN, Arrays, Source, class_names, register
 from cct_lightning.errors import InputError
-
-_CIFAR100 = tuple(
-    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
-    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
-    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
-    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
-    tulip turtle wardrobe whale willow_tree wolf woman worm""".split()  # noqa: SIM905
-)
 
 
 def cifar10(root: Path) -> Arrays:
@@ -65,7 +54,7 @@ class _ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR batch holds")
 
 
-register(
+_CIFAR10 = register(
     Source(
         name="cifar10",
         title="CIFAR-10",
@@ -84,20 +73,16 @@ register(
     )
 )
 register(
-    Source(
+    replace(
+        _CIFAR10,
         name="cifar100",
         title="CIFAR-100",
-        origin="https://www.cs.toronto.edu/~kriz/cifar.html",
-        license="no license stated; for research, cite Krizhevsky (2009)",
         read=cifar100,
         base="cifar-100-python",
         files=("train", "test"),
         torchvision="CIFAR100",
-        classes=_CIFAR100,
-        in_chans=3,
-        size=(32, 32),
+        classes=class_names("cifar100"),
         mean=(0.5071, 0.4867, 0.4408),
         std=(0.2675, 0.2565, 0.2761),
-        splits={"train": 50000, "test": 10000},
     )
 )

@@ -1,9 +1,7 @@
 """Trees of image files as in torchvision's ImageFolder: ROOT/train/CLASS/*.png, optionally ROOT/val and ROOT/test.
 
-ImageNet is one, with its published splits under other names.
-
-Class folders sorted by name are the classes; files below them, at any depth, are their images. No file is
-skipped silently: what is not an image by its extension is counted in a warning.
+ImageNet is one, with its published splits under other names. Class folders sorted by name are the classes; files below
+them, at any depth, are their images. What is not an image by its extension is counted in a warning.
 """
 
 import os
@@ -24,11 +22,7 @@ LAYOUT = "train/CLASS/*.png, and optionally val/CLASS/*.png and test/CLASS/*.png
 
 
 def folder(root: Path, *, splits: dict[str, str] | None = None) -> Files:
-    """List the images of a tree.
-
-    Args:
-        root: The folder that holds `train`.
-        splits: Name of the folder of each split; the default is train, val, test under their own names.
+    """List the images of a tree, `root`; `splits` names the folder of each split where it is not the split's own name.
 
     Raises:
         InputError: Anything about the tree that would make the labels doubtful; one sentence.
@@ -51,9 +45,10 @@ def folder(root: Path, *, splits: dict[str, str] | None = None) -> Files:
         for c in found:
             images = []
             for path in sorted(_files(root / name / c, ())):
-                if path.lower().endswith(EXTENSIONS):
+                base = os.path.basename(path).lower()
+                if base.endswith(EXTENSIONS):
                     images.append(os.path.relpath(path, root))
-                elif not _is_clutter(path):
+                elif base not in CLUTTER and not base.startswith("."):
                     ignored.append(os.path.relpath(path, root))
             if not images:
                 raise InputError(
@@ -69,13 +64,8 @@ def folder(root: Path, *, splits: dict[str, str] | None = None) -> Files:
             + (", ..." if len(ignored) > 3 else ""),
             stacklevel=2,
         )
-    return Files(
-        root=root,
-        path=paths,
-        label=np.array(labels, dtype=np.int64),
-        split=np.array(of_split, dtype=np.uint8),
-        classes=classes,
-    )
+    label, of_splits = np.array(labels, dtype=np.int64), np.array(of_split, dtype=np.uint8)
+    return Files(root=root, path=paths, label=label, split=of_splits, classes=classes)
 
 
 def _no_train(root: Path, train: str) -> str:
@@ -108,11 +98,6 @@ def _files(here: Path | str, above: tuple[tuple[int, int], ...]) -> Iterator[str
             raise InputError(f"The link {entry.path} leads nowhere. Restore its target or remove the link.")
         else:
             yield entry.path
-
-
-def _is_clutter(path: str) -> bool:
-    name = os.path.basename(path).lower()
-    return name.startswith(".") or name in CLUTTER
 
 
 register(

@@ -1,13 +1,12 @@
 """MNIST and Fashion-MNIST: four idx files each (big-endian header, then bytes)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cct_lightning.data.datasets.sources import TEST, TRAIN, Arrays, Source, register
 from cct_lightning.errors import InputError
-
-_FILES = tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
 def idx(root: Path) -> Arrays:
@@ -31,7 +30,7 @@ def _idx_file(path: Path, *, dimensions: int) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8, offset=head).reshape(shape)
 
 
-register(
+_MNIST = register(
     Source(
         name="mnist",
         title="MNIST",
@@ -39,7 +38,7 @@ register(
         license="CC BY-SA 3.0",
         read=idx,
         base="MNIST/raw",
-        files=_FILES,
+        files=tuple(f"{stem}-{kind}-ubyte" for stem in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")),
         torchvision="MNIST",
         classes=tuple("0123456789"),
         in_chans=1,
@@ -50,24 +49,19 @@ register(
         augment="digits",
     )
 )
+_CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 register(
-    Source(
+    replace(
+        _MNIST,
         name="fashion_mnist",
         title="Fashion-MNIST",
         origin="https://github.com/zalandoresearch/fashion-mnist",
         license="MIT",
-        read=idx,
         base="FashionMNIST/raw",
-        files=_FILES,
         torchvision="FashionMNIST",
-        classes=(
-            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag"),
-            "Ankle boot",
-        ),
-        in_chans=1,
-        size=(28, 28),
+        classes=tuple(_CLOTHES.split(", ")),
         mean=(0.2860,),
         std=(0.3530,),
-        splits={"train": 60000, "test": 10000},
+        augment="light",
     )
 )

@@ -28,11 +28,9 @@ class Arrays:
     @classmethod
     def joined(cls, parts: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> "Arrays":
         """Join parts of a set, each its images, its labels and its split."""
-        return cls(
-            image=np.concatenate([image for image, _, _ in parts]),
-            label=np.concatenate([label for _, label, _ in parts]),
-            split=np.concatenate([np.full(len(label), number, dtype=np.uint8) for _, label, number in parts]),
-        )
+        images, labels, numbers = zip(*parts, strict=True)
+        split = np.repeat(np.array(numbers, dtype=np.uint8), [len(label) for label in labels])
+        return cls(image=np.concatenate(images), label=np.concatenate(labels), split=split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +79,13 @@ def register(source: Source) -> Source:
     return source
 
 
-def source_named(name: str) -> Source:
-    """Return the entry of a data set.
+def class_names(data_set: str) -> tuple[str, ...]:
+    """Return the names of a data set's classes from its text file beside this module, one a line."""
+    return tuple(Path(__file__).with_name(f"{data_set}.txt").read_text(encoding="utf-8").splitlines())
 
-    Args:
-        name: A key of `SOURCES`, or the import path of a `Source` of yours, such as `my_lab.data.BIRDS`.
+
+def source_named(name: str) -> Source:
+    """Return the entry of a data set: `name` is a key of `SOURCES`, or the import path of a `Source` of yours.
 
     Raises:
         InputError: There is none of that name.

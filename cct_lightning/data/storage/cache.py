@@ -2,9 +2,8 @@
 
 The file holds `label` (N,) int64, `split` (N,) uint8 and `image` (N, C, H, W) uint8; its metadata holds a key that
 names everything the pixels depend on. safetensors checks header and length when it opens; a file that does not pass,
-or whose key differs, is built again. It is written beside its place, flushed to the disk and then renamed, under a
-lock that the system releases when its holder dies. The format is written here, not by safetensors, so that a set
-need not fit in memory.
+or whose key differs, is built again, under a lock that the system releases when its holder dies. The format is written
+here, not by safetensors, so that a set need not fit in memory.
 """
 
 import json
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import filelock
 import numpy as np
@@ -50,16 +49,11 @@ class Pool:
 
 
 def load(path: Path, key: dict[str, Any]) -> Pool | None:
-    """Open a cache, or return None when it is missing, damaged, or made from something else.
-
-    Args:
-        path: The file.
-        key: What its pixels must have been made from.
-    """
+    """Open a cache, or return None when it is missing, damaged, or was not made from what `key` says."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("cct", "{}"))
-            if meta.get("key") != _plain(key):
+            if meta.get("key") != json.loads(json.dumps(key)):  # tuples become lists
                 return None
             image, label, split = (file.get_tensor(name) for name in ("image", "label", "split"))
     except (OSError, SafetensorError, json.JSONDecodeError):
@@ -114,33 +108,29 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, key: dict[str, Any], content: Content) -> None:
+    number, channels = content.shape[:2]
     for left_over in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):  # of a killed process: we hold the lock
         left_over.unlink(missing_ok=True)
     with replacing(path, sync=True) as part, part.open("wb") as file:
-        _write_tensors(file, key, content)
-
-
-def _write_tensors(file: BinaryIO, key: dict[str, Any], content: Content) -> None:
-    number, channels = content.shape[:2]
-    blank = _header(key, content.shape, [0.0] * channels, [0.0] * channels)
-    # The statistics are known last and written first; 32 characters hold any of their numbers.
-    length = -(-(len(blank) + 64 * channels) // 8) * 8
-    file.write(length.to_bytes(8, "little") + b" " * length)
-    file.write(content.label.astype("<i8").tobytes())
-    file.write(content.split.astype(np.uint8).tobytes())
-    histogram = np.zeros((channels, 256), dtype=np.int64)
-    done = 0
-    for chunk in content.chunks:
-        file.write(np.ascontiguousarray(chunk).data)
-        training = chunk[content.split[done : done + len(chunk)] == 0]
-        for c in range(channels):
-            histogram[c] += np.bincount(training[:, c].ravel(), minlength=256)
-        done += len(chunk)
-    if done != number:
-        raise RuntimeError(f"{done} images came where {number} were announced")
-    mean, std = _moments(histogram)
-    file.seek(8)
-    file.write(_header(key, content.shape, mean, std))
+        blank = _header(key, content.shape, [0.0] * channels, [0.0] * channels)
+        # The statistics are known last and written first; 32 characters hold any of their numbers.
+        length = -(-(len(blank) + 64 * channels) // 8) * 8
+        file.write(length.to_bytes(8, "little") + b" " * length)
+        file.write(content.label.astype("<i8").tobytes())
+        file.write(content.split.astype(np.uint8).tobytes())
+        histogram = np.zeros((channels, 256), dtype=np.int64)
+        done = 0
+        for chunk in content.chunks:
+            file.write(np.ascontiguousarray(chunk).data)
+            training = chunk[content.split[done : done + len(chunk)] == 0]
+            for c in range(channels):
+                histogram[c] += np.bincount(training[:, c].ravel(), minlength=256)
+            done += len(chunk)
+        if done != number:
+            raise RuntimeError(f"{done} images came where {number} were announced")
+        mean, std = _moments(histogram)
+        file.seek(8)
+        file.write(_header(key, content.shape, mean, std))
 
 
 def _header(key: dict[str, Any], shape: tuple[int, ...], mean: list[float], std: list[float]) -> bytes:
@@ -165,8 +155,3 @@ def _moments(histogram: np.ndarray) -> tuple[list[float], list[float]]:
     # A constant channel has no spread to divide by.
     std = np.sqrt(np.maximum(variance, 0))
     return mean.round(6).tolist(), np.where(std > 1e-6, std, 1.0).round(6).tolist()
-
-
-def _plain(key: dict[str, Any]) -> Any:
-    """Return the key as JSON gives it back (tuples become lists)."""
-    return json.loads(json.dumps(key))

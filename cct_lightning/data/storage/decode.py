@@ -20,7 +20,7 @@ GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Unreadable(Exception):
-    """A file that is no image we can read; its message is a reason, to be reported with the file's name."""
+    """A file that is broken or has no 8-bit meaning; its message is a reason, to be reported with the file's name."""
 
 
 def decode(path: Path, *, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic") -> np.ndarray:
@@ -52,11 +52,7 @@ def unreadable(path: Path, reason: str) -> str:
 def read_pixels(
     path: Path, *, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic"
 ) -> np.ndarray:
-    """Read one image; see `decode`.
-
-    Raises:
-        Unreadable: The file is broken or of a kind that has no 8-bit meaning.
-    """
+    """Read one image; see `decode`, but raise Unreadable."""
     with _opened(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         picture = _plain(image, in_chans)
@@ -67,11 +63,7 @@ def read_pixels(
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return the size (height, width) of an image and whether it is grey, without decoding it.
-
-    Raises:
-        Unreadable: The file is no image.
-    """
+    """Return the size (height, width) of an image and whether it is grey, without decoding it, or raise Unreadable."""
     with _opened(path) as image:
         # A header may hold the orientation; where it comes only after the pixels (rare in PNG) decoding will notice.
         turned = "exif" in image.info and image.getexif().get(0x0112, 1) >= 5
@@ -100,7 +92,6 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _plain(image: Image.Image, in_chans: int) -> Image.Image:
-    """Convert to 8-bit grey or RGB."""
     mode = "L" if in_chans == 1 else "RGB"
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)

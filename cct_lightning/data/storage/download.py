@@ -14,12 +14,7 @@ SILENCE_S = 30.0  # a server that says nothing for so long is given up
 
 
 def fetch(source: Source, root: Path, *, allowed: bool) -> None:
-    """See that all files of a data set are there, downloading what is missing.
-
-    Args:
-        source: The data set.
-        root: Its root.
-        allowed: Whether to download; otherwise missing files are an error.
+    """See that all files of a data set are there, downloading what is missing where that is `allowed`.
 
     Raises:
         InputError: Files are missing and cannot be had; the message names one and says where to put it.
@@ -34,16 +29,17 @@ def fetch(source: Source, root: Path, *, allowed: bool) -> None:
     lacks = f"{folder} lacks {_listed(lacking)}" if folder.is_dir() else f"{folder} does not exist"
     if source.torchvision is None or not allowed:
         raise InputError(f"{lacks}: {put}{'' if source.torchvision is None else ', or allow the download'}.")
-    made = _to_make(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]  # deepest first
     try:
         _download(source, root)
     except Exception as error:  # urllib, tarfile, zlib, torchvision: whatever a broken network or archive raises
         for path in made:  # leave no empty folders behind
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = (lines[-1] if lines else type(error).__name__).strip(" .<>")
         raise InputError(
-            f"Cannot download {source.title} ({_reason(error)}), and {lacks}: "
-            f"connect this machine to the network, or {put}."
+            f"Cannot download {source.title} ({reason}), and {lacks}: connect this machine to the network, or {put}."
         ) from error
     lacking = missing(source, root)
     if lacking:
@@ -92,15 +88,5 @@ def _kept_inside() -> Iterator[None]:
         tarfile.TarFile.extraction_filter = before
 
 
-def _to_make(folder: Path) -> list[Path]:
-    """Return the folders, deepest first, that do not exist yet."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
 def _listed(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).strip(" .<>")

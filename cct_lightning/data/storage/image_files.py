@@ -4,6 +4,7 @@ Letters: B batch, C channels, (H, W) image.
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,14 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, read_header, read_pixels, unreadable
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
 
-A = TypeVar("A")
-B = TypeVar("B")
+T = TypeVar("T")
 _CHUNK = 32  # files per task of a thread: a small PNG takes 0.1 ms, about what handing out a task costs
 Problems = dict[Path, str]  # what is wrong with a file
 
@@ -61,19 +63,20 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if name.lower().endswith(EXTENSIONS))
 
 
+def progress() -> Progress:
+    """Return a progress bar on stderr that shows nothing where nobody is looking."""
+    # A notebook would be asked for ipywidgets, or shown the control characters.
+    console, terminal = Console(stderr=True, force_jupyter=False), sys.stderr.isatty()
+    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not terminal)
+
+
 @dataclass(frozen=True)
 class Read:
-    """A batch of files.
-
-    Attributes:
-        files: All of them.
-        images: Pixels (B, C, H, W) uint8 of those that could be read, in their order.
-        problems: One sentence about each of the others.
-    """
+    """A batch of files."""
 
     files: Sequence[Path]
-    images: Tensor
-    problems: Problems
+    images: Tensor  # pixels (B, C, H, W) uint8 of those that could be read, in their order
+    problems: Problems  # one sentence about each of the others
 
 
 def read_batches(
@@ -85,7 +88,7 @@ def read_batches(
     interpolation: str = "bicubic",
     threads: int | None = None,
 ) -> Iterator[Read]:
-    """Read images batch by batch, ahead of the batch that is being used.
+    """Read images batch by batch, in order, ahead of the batch that is being used.
 
     Args:
         files: Image files.
@@ -94,18 +97,15 @@ def read_batches(
         batch_size: Files of a batch.
         interpolation: `bilinear` or `bicubic`, see `decode`.
         threads: Threads that read; None: one for each core.
-
-    Yields:
-        The batches, in order.
     """
     batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
     chunks = [chunk for batch in batches for chunk in _chunks(batch)]
     ahead = 2 * -(-batch_size // _CHUNK) + 4 * (threads or cores())
 
-    def read(paths: Sequence[Path]) -> tuple[list[np.ndarray], Problems]:
-        return _each(paths, lambda path: read_pixels(path, in_chans=in_chans, size=size, interpolation=interpolation))
+    def read(path: Path) -> np.ndarray:
+        return read_pixels(path, in_chans=in_chans, size=size, interpolation=interpolation)
 
-    results = _in_order(read, chunks, threads=threads, ahead=ahead)
+    results = _in_order(read, Path(), chunks, threads=threads, ahead=ahead)
     for batch in batches:
         parts = [next(results) for _ in _chunks(batch)]
         images = [image for some, _ in parts for image in some]
@@ -115,9 +115,9 @@ def read_batches(
 
 
 def decode_all(
-    root: Path, paths: Sequence[str], *, in_chans: int, size: tuple[int, int], resize: bool
+    root: Path, paths: Sequence[str], *, in_chans: int, size: tuple[int, int], resize: bool, title: str
 ) -> Iterator[np.ndarray]:
-    """Read many images, in order.
+    """Read many images, in order, and show the progress when somebody is looking.
 
     Args:
         root: Folder that the paths are relative to.
@@ -125,6 +125,7 @@ def decode_all(
         in_chans: 1 or 3.
         size: Height and width of every image.
         resize: Bring the images to that size; otherwise one of another size is an error.
+        title: What is read, for the progress bar.
 
     Yields:
         Chunks of pixels, (<= 32, C, H, W) uint8.
@@ -141,25 +142,25 @@ def decode_all(
         return pixels
 
     bad: Problems = {}
-    for images, problems in _in_order(lambda chunk: _each([root / path for path in chunk], read), _chunks(paths)):
-        bad.update(problems)
-        if not bad:  # nobody will want the others
-            yield np.stack(images)
+    with progress() as bar:
+        task = bar.add_task(f"Decoding {title}", total=len(paths))
+        for images, problems in _in_order(read, root, _chunks(paths)):
+            bad.update(problems)
+            if not bad:  # nobody will want the others
+                yield np.stack(images)
+            bar.advance(task, len(images) + len(problems))
     _refuse(root, bad)
 
 
 def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:
-    """Read the headers of many images.
-
-    Returns:
-        The sizes (height, width) that occur, and whether every image is grey.
+    """Read the headers of many images; return the sizes (height, width) that occur, and whether every image is grey.
 
     Raises:
         InputError: When some cannot be opened; tells how many and names up to three.
     """
     found: set[tuple[tuple[int, int], bool]] = set()
     bad: Problems = {}
-    for headers, problems in _in_order(lambda chunk: _each([root / p for p in chunk], read_header), _chunks(paths)):
+    for headers, problems in _in_order(read_header, root, _chunks(paths)):
         found.update(headers)
         bad.update(problems)
     _refuse(root, bad)
@@ -167,39 +168,44 @@ def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:
 
 
 def _refuse(root: Path, bad: Problems) -> None:
-    """Raise the error for files that cannot be read: how many, and up to three by name."""
     if not bad:
         return
     named = [f"{os.path.relpath(path, root)}: {why}" for path, why in sorted(bad.items())]
     names = "; ".join(named[:3]) + ("; ..." if len(bad) > 3 else "")
-    what = "an image" if len(bad) == 1 else f"{len(bad)} images"
-    them = "it" if len(bad) == 1 else "them"
+    what, them = ("an image", "it") if len(bad) == 1 else (f"{len(bad)} images", "them")
     raise InputError(f"Cannot read {what} in {root} ({names}). Replace or remove {them}.")
 
 
-def _chunks(paths: Sequence[A]) -> list[Sequence[A]]:
+def _chunks(paths: Sequence[T]) -> list[Sequence[T]]:
     return [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
 
 
-def _each(paths: Sequence[Path], task: Callable[[Path], A]) -> tuple[list[A], Problems]:
-    """Return what a task makes of those files that can be read, in order, and what is wrong with the others."""
-    done, problems = [], {}
-    for path in paths:
-        try:
-            done.append(task(path))
-        except Unreadable as error:
-            problems[path] = str(error)
-    return done, problems
-
-
 def _in_order(
-    task: Callable[[A], B], items: Iterable[A], *, threads: int | None = None, ahead: int | None = None
-) -> Iterator[B]:
-    """Map over a bounded window of running tasks, so that memory stays small however many items there are."""
-    running: deque[Future[B]] = deque()
+    task: Callable[[Path], T],
+    root: Path,
+    chunks: Iterable[Sequence[Path | str]],
+    *,
+    threads: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[tuple[list[T], Problems]]:
+    """Yield what a task makes of the files of each chunk that can be read, in order, and what is wrong with the others.
+
+    The window of running chunks is bounded, so that memory stays small however many there are.
+    """
+
+    def of_chunk(names: Sequence[Path | str]) -> tuple[list[T], Problems]:
+        done, problems = [], {}
+        for path in (root / name for name in names):
+            try:
+                done.append(task(path))
+            except Unreadable as error:
+                problems[path] = str(error)
+        return done, problems
+
+    running: deque[Future[tuple[list[T], Problems]]] = deque()
     with ThreadPoolExecutor(threads or cores()) as pool:
-        for item in items:
-            running.append(pool.submit(task, item))
+        for chunk in chunks:
+            running.append(pool.submit(of_chunk, chunk))
             if len(running) > (ahead or 4 * cores()):
                 yield running.popleft().result()
         while running:

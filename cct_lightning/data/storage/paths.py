@@ -1,4 +1,4 @@
-"""Where data sets and decoded caches are: the environment variable CCT_DATA, else the user's cache folder."""
+"""Where data sets and decoded caches are."""
 
 import os
 import tempfile
@@ -8,10 +8,9 @@ DATA_VARIABLE = "CCT_DATA"
 
 
 def default_root() -> Path:
-    """Return the folder of data sets when no root is given.
-
-    The environment variable CCT_DATA, else XDG_CACHE_HOME/cct_lightning, else ~/.cache/cct_lightning. Where there is
-    no home (containers, batch systems) it is a folder of this user in the system's temporary directory.
+    """Return the folder of data sets when no root is given: CCT_DATA, else XDG_CACHE_HOME/cct_lightning, else
+    ~/.cache/cct_lightning. Where there is no home (containers, batch systems) it is a folder of this user in the
+    system's temporary directory.
     """
     if os.environ.get(DATA_VARIABLE):
         return Path(os.environ[DATA_VARIABLE]).expanduser()
@@ -24,11 +23,7 @@ def default_root() -> Path:
 
 
 def cache_folders(chosen: str | None = None) -> list[Path]:
-    """Return the folders that may hold decoded caches, the preferred one first.
-
-    Args:
-        chosen: The folder that the user asked for; then it is the only one.
-    """
+    """Return the folders that may hold decoded caches, the preferred one first; one that the user chose is the only."""
     if chosen is not None:
         return [Path(chosen).expanduser()]
     return [default_root() / "decoded", _temporary() / "decoded"]

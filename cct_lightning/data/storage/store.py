@@ -3,8 +3,7 @@
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,11 @@ class StoredImages(Pool):
 def stored_size_of(
     source: Source, size: tuple[int, int] | None, asked: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """Return height and width that image files are to be stored at; None: the files decide.
+    """Return height and width that image files are to be stored at, None where the files decide.
 
     Args:
         source: The data set.
-        size: What the model sees; None: the files decide.
+        size: Height and width that the model sees; None: the files decide.
         asked: What the user asked for.
 
     Raises:
@@ -93,16 +92,16 @@ def open_stored(request: Request) -> StoredImages:
     if not source.made_of_images:
         if request.stream:
             raise InputError(f"{source.title} comes as whole arrays, so it cannot be streamed. Leave stream out.")
-        key = _key(source, None, _stamp(base, source.files))
-        pool = _open(request, place, key, lambda: _arrays(source, _read(request, place)))
+        stamp = _stamp(base, source.files)
+        pool = _open(request, place, None, stamp, lambda: _arrays(source, _read(request, place)))
         return _stored(pool, source.classes, None)
     files = _read(request, place)
     assert isinstance(files, Files)
     _check_labels(files.label, len(files.classes), str(files.root))
     if request.stream:
         return _streamed(request, files)
-    key = _key(source, request.size, _stamp(files.root, files.path))
-    pool = _open(request, place, key, lambda: _decoded(request, files))
+    stamp = _stamp(files.root, files.path)
+    pool = _open(request, place, request.size, stamp, lambda: _decoded(request, files))
     return _stored(pool, files.classes, files)
 
 
@@ -130,9 +129,13 @@ def _cache_folder(request: Request) -> Path:
     return next((folder for folder in folders if writable(folder)), folders[0])
 
 
-def _open(request: Request, place: Path, key: dict[str, Any], build: Callable[[], Content]) -> Pool:
+def _open(
+    request: Request, place: Path, size: tuple[int, int] | None, stamp: str, build: Callable[[], Content]
+) -> Pool:
+    source = request.source
+    key = {"version": cache.VERSION, "source": source.name + source.code, "size": size, "content": stamp}
     # One slot for each source, place and size: a change of content replaces the cache instead of adding another.
-    name = f"{request.source.name}-{_digest(place.resolve(), key['size'])}.safetensors"
+    name = f"{source.name}-{_digest(place.resolve(), size)}.safetensors"
     for folder in cache_folders(request.cache_dir):
         pool = cache.load(folder / name, key)
         if pool is not None:
@@ -142,10 +145,6 @@ def _open(request: Request, place: Path, key: dict[str, Any], build: Callable[[]
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:12]
-
-
-def _key(source: Source, size: tuple[int, int] | None, stamp: str) -> dict[str, Any]:
-    return {"version": cache.VERSION, "source": source.name + source.code, "size": size, "content": stamp}
 
 
 def _stamp(root: Path, names: Iterable[str]) -> str:
@@ -211,13 +210,16 @@ def _decoded(request: Request, files: Files) -> Content:
         height, width = size or sizes.pop()
     else:
         height, width = size
-    chunks = decode_all(files.root, files.path, in_chans=channels, size=(height, width), resize=size is not None)
-    return Content(
-        chunks=_shown(chunks, len(files.path), request.source.name),
-        shape=(len(files.path), channels, height, width),
-        label=files.label,
-        split=files.split,
+    chunks = decode_all(
+        files.root,
+        files.path,
+        in_chans=channels,
+        size=(height, width),
+        resize=size is not None,
+        title=request.source.name,
     )
+    shape = (len(files.path), channels, height, width)
+    return Content(chunks=chunks, shape=shape, label=files.label, split=files.split)
 
 
 def _check_labels(label: np.ndarray, num_classes: int, where: str) -> None:
@@ -226,15 +228,3 @@ def _check_labels(label: np.ndarray, num_classes: int, where: str) -> None:
     if label.min() < 0 or label.max() >= num_classes:
         wrong = label.min() if label.min() < 0 else label.max()
         raise InputError(f"{where}: label {wrong} is out of range for {num_classes} classes (0..{num_classes - 1}).")
-
-
-def _shown(chunks: Iterator[np.ndarray], total: int, name: str) -> Iterator[np.ndarray]:
-    """Show a progress bar while images are decoded, when somebody is looking."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(f"Decoding {name}", total=total)
-        for chunk in chunks:
-            yield chunk
-            progress.advance(task, len(chunk))
