@@ -1,9 +1,9 @@
 """Checks the runs of a grid before the first one starts, with the parser and the classes that the runs will use."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cct_lightning.ablation.grid import GridRun
+from cct_lightning.ablation.plan import Checked
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import parse, plain, run_parser
 from cct_lightning.config.resolved import ResolvedConfig
@@ -12,32 +12,12 @@ from cct_lightning.models.complexity import Costs, summarize
 from cct_lightning.tracking.progress import quiet_libraries
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """A run that would start.
-
-    Attributes:
-        config: Its configuration.
-        params: Trainable parameters.
-        macs: Multiply-accumulates of the forward pass of one image.
-        epochs: Epochs.
-    """
-
-    config: ResolvedConfig
-    params: int
-    macs: int
-    epochs: int
-
-
 def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
     """Parse the command line of every run and build each model once.
 
     Args:
         runs: The runs.
         prepare: Also download and decode the data, so that no run finds it missing.
-
-    Returns:
-        What each is and costs.
 
     Raises:
         InputError: A run that would not start.
@@ -59,7 +39,6 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
                 known[key] = summarize(built.model.net, tuple(hparams["img_size"]), hparams["in_chans"])
         except InputError as error:
             raise InputError(f"The run {run.name} would not start: {error}") from error
-        cost = known[key]
-        epochs = options.trainer.max_epochs or 0
-        checked.append(Checked(config=config, params=cost.params, macs=cost.macs, epochs=epochs))
+        cost, epochs = known[key], options.trainer.max_epochs or 0
+        checked.append(Checked(run=run, config=config, params=cost.params, macs=cost.macs, epochs=epochs))
     return checked

@@ -1,6 +1,6 @@
 """The engine: Ray Tune places the runs of an ablation on the GPUs and cores of a machine or a cluster.
 
-Source: https://docs.ray.io/en/latest/tune. Ray keeps nothing that matters: see `state.py`.
+Source: https://docs.ray.io/en/latest/tune. Ray keeps nothing that matters: see `runs/state.py`.
 """
 
 import logging
@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from cct_lightning.ablation.plan import Planned
-from cct_lightning.ablation.trial import STOP, Job, plain, trial
+from cct_lightning.ablation.trial import STOP, Job, trial
 from cct_lightning.errors import InputError
 from cct_lightning.runs.lock import is_locked
 from cct_lightning.system.machine import cores
@@ -35,13 +36,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What each run gets.
-
-    Attributes:
-        gpus: GPUs, also a fraction.
-        cpus: CPU cores; runs without a GPU compute on as many threads.
-        concurrency: Runs at the same time.
-    """
+    """What each run gets: GPUs, also a fraction; CPU cores, its threads without a GPU; and how many run at a time."""
 
     gpus: float
     cpus: int
@@ -60,15 +55,16 @@ def divide(
         cpus: CPU cores there are.
         gpus: GPUs there are.
         runs: Runs of the grid.
-        cpus_per_run: What the user asked for.
-        gpus_per_run: What the user asked for; one where there are any.
+        cpus_per_run: What the user asked for; None shares all cores evenly.
+        gpus_per_run: What the user asked for; None is one where there are any.
 
     Raises:
         InputError: More than there is.
     """
-    for option, value in (("--gpus_per_run", gpus_per_run), ("--cpus_per_run", cpus_per_run)):
-        if value is not None and (value < 0 or (value == 0 and option == "--cpus_per_run")):
-            raise InputError(f"{option} is {value}: it must be positive.")
+    if gpus_per_run is not None and gpus_per_run < 0:
+        raise InputError(f"--gpus_per_run is {gpus_per_run}: it must be positive.")
+    if cpus_per_run is not None and cpus_per_run < 1:
+        raise InputError(f"--cpus_per_run is {cpus_per_run}: it must be positive.")
     wanted = min(1.0, gpus) if gpus_per_run is None else gpus_per_run
     if wanted > gpus:
         raise InputError(f"--gpus_per_run is {wanted:g}, but there are {gpus:g} GPUs.")
@@ -83,13 +79,10 @@ def divide(
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[tuple[int, float]]:
-    """Start Ray on this machine, or join a cluster, and end or leave it afterwards.
+    """Start Ray on this machine, or join a cluster; give its CPU cores and GPUs, and end or leave it afterwards.
 
     Args:
         address: `auto` or host:port of a running cluster; None starts one here.
-
-    Returns:
-        CPU cores and GPUs there are.
 
     Raises:
         InputError: Ray is not installed, or no cluster answers.
@@ -102,18 +95,11 @@ def cluster(address: str | None) -> Iterator[tuple[int, float]]:
         raise InputError(
             "Ray is not installed: `pip install 'cct_lightning[ablate]'`, or use `wandb sweep` and `wandb agent`."
         ) from None
+    # Nothing is stored in Ray's shared memory; this is the least it takes.
+    here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    options: dict[str, Any] = here if address is None else {"address": address}
     try:
-        if address is None:
-            # Nothing is stored in Ray's shared memory; this is the least it takes.
-            ray.init(
-                num_cpus=cores(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=100 * 2**20,
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"No Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
     try:
@@ -136,7 +122,6 @@ def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
     """
     from ray import tune
 
-    jobs = [plain(job_for(item, threads=share.cpus)) for item in todo]
     stop = folder / STOP
 
     class Interrupted(tune.Stopper):
@@ -149,7 +134,7 @@ def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
 
     tuner = tune.Tuner(
         tune.with_resources(trial, {"cpu": share.cpus, "gpu": share.gpus}),
-        param_space={"job": tune.grid_search(jobs)},
+        param_space={"job": tune.grid_search([vars(_job(item, threads=share.cpus)) for item in todo])},
         # One process serves many runs: to start another takes seconds.
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=share.concurrency),
         run_config=tune.RunConfig(
@@ -171,19 +156,13 @@ def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
         shutil.rmtree(folder / _STORAGE, ignore_errors=True)
 
 
-def job_for(item: Planned, *, threads: int) -> Job:
-    """Return what a worker needs to know of a run.
-
-    Args:
-        item: The run.
-        threads: CPU threads.
-    """
+def _job(item: Planned, *, threads: int) -> Job:
     tracking = {"tracking.group": item.folder.parent.name, "tracking.name": item.run.name}
     extra = [f"--{key}={value}" for key, value in tracking.items() if key not in item.run.parameters]
     # A run that failed before this command gets one more try, any other one two.
     attempts = 1 if item.state.status == "failed" else 2
-    arguments = (*item.run.arguments, *extra, f"--run_dir={item.folder}")
-    return Job(folder=item.folder, arguments=arguments, threads=threads, attempts=attempts, cwd=Path.cwd())
+    arguments = [*item.run.arguments, *extra, f"--run_dir={item.folder}"]
+    return Job(folder=str(item.folder), arguments=arguments, threads=threads, attempts=attempts, cwd=str(Path.cwd()))
 
 
 @contextmanager

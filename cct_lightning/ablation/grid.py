@@ -4,10 +4,11 @@ Source: https://docs.wandb.ai/models/sweeps/define-sweep-configuration. `wandb s
 unchanged, so a value reaches `cct fit` here as `wandb agent` writes it: `--key=value`.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,16 @@ from cct_lightning.errors import InputError, nearest
 
 ABLATIONS = Path(__file__).parents[1] / "configs" / "ablations"
 
-# Fields of a sweep file that W&B knows and that a grid may carry; the first four are needed here.
-_FIELDS = (
-    "program",
-    "command",
-    "method",
-    "parameters",
-    "name",
-    "description",
-    "metric",
-    "project",
-    "entity",
-    "run_cap",
-)
-# What tells where a run goes is the engine's to say.
+_NEEDED = ("program", "command", "method", "parameters")
+# What W&B's sweep files may hold, and a grid may carry.
+_FIELDS = (*_NEEDED, "name", "description", "metric", "project", "entity", "run_cap")
+# What says where a run goes is the engine's to say.
 _RESERVED = ("run_dir", "resume", "config")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A grid as it stands in its file.
+    """A grid as its file has it.
 
     Attributes:
         name: Name of the ablation: that of the file.
@@ -84,13 +75,12 @@ def find_grid(name: str) -> Path:
     """Return the path of a grid: a file as it is, or a shipped one by its name.
 
     Raises:
-        InputError: Neither.
+        InputError: It is neither.
     """
     known = ablations()
-    if Path(name).is_file():
-        return Path(name)
-    if name in known:
-        return known[name]
+    path = Path(name) if Path(name).is_file() else known.get(name)
+    if path is not None:
+        return path
     raise InputError(f"No ablation {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")
 
 
@@ -105,13 +95,13 @@ def read_grid(path: Path) -> Grid:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no sweep file: it needs the fields {', '.join(_FIELDS[:4])}.")
+        raise InputError(f"{path} is no sweep file: it needs the fields {', '.join(_NEEDED)}.")
     for key in content:
         if key not in _FIELDS:
             raise InputError(f"Unknown field {key!r} in {path}: known are {', '.join(_FIELDS)}.{nearest(key, _FIELDS)}")
-    for key in _FIELDS[:4]:
+    for key in _NEEDED:
         if key not in content:
-            raise InputError(f"{path} has no field {key!r}: a grid needs {', '.join(_FIELDS[:4])}.")
+            raise InputError(f"{path} has no field {key!r}: a grid needs {', '.join(_NEEDED)}.")
     if content["method"] != "grid":
         raise InputError(
             f"The method of {path} is {content['method']!r}: `cct ablate` runs grids; "
@@ -150,10 +140,9 @@ def _checked(where: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _command(path: Path, program: Any, command: Any) -> tuple[str, ...]:
-    words = (
-        [str(program) if word == "${program}" else str(word) for word in command] if isinstance(command, list) else []
-    )
-    words = [word for word in words if word not in ("${env}", "${interpreter}")]
+    given = map(str, command) if isinstance(command, list) else ()
+    words = [word for word in given if word not in ("${env}", "${interpreter}")]
+    words = [str(program) if word == "${program}" else word for word in words]
     words = ["cct", *words[2:]] if words[:2] == ["-m", "cct_lightning"] else words
     if words[:2] != ["cct", "fit"] or words[-1:] != ["${args}"] or any(word.startswith("${") for word in words[:-1]):
         raise InputError(
@@ -191,7 +180,7 @@ def override(grid: Grid, settings: Sequence[str]) -> Grid:
             raise InputError(f"--set {key} needs one value or more.")
         # Text stays as typed, so that 1e-3 or 007 reach the option unchanged.
         parameters[key] = _checked(f"--set {key}", value if several else [value if isinstance(value, list) else text])
-    return Grid(name=grid.name, command=grid.command, parameters=parameters)
+    return dataclasses.replace(grid, parameters=parameters)
 
 
 def varied(grid: Grid) -> list[str]:
@@ -205,23 +194,12 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 
 
-def label(values: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """Return what tells a variant apart, such as `pool=seqpool-position=sine`.
-
-    Args:
-        values: Dotted key -> value.
-        keys: The keys that vary.
-    """
-    names = short_names(keys)
-    return "-".join(f"{names[key]}={values[key]}" for key in keys)
-
-
 def expand(grid: Grid) -> list[GridRun]:
     """Return the runs of a grid, in the order of its file: the last parameter changes fastest."""
-    keys, runs = varied(grid), []
+    names, runs = short_names(varied(grid)), []
     for index, values in enumerate(itertools.product(*grid.parameters.values())):
         parameters = dict(zip(grid.parameters, values, strict=True))
-        variant = label(parameters, keys) or grid.name
+        variant = "-".join(f"{name}={parameters[key]}" for key, name in names.items()) or grid.name
         seed = f"-seed{parameters[SEED]}" if SEED in parameters else ""
         name = file_name(variant, room=100) + seed
         runs.append(GridRun(name=name, variant=variant, index=index, parameters=parameters, command=grid.command))

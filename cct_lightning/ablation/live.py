@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +11,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cct_lightning.ablation.check import Checked
-from cct_lightning.ablation.plan import Planned, run_seconds, seconds_left
+from cct_lightning.ablation.plan import Planned, run_left, run_seconds, seconds_left
 from cct_lightning.runs.folder import Status
 from cct_lightning.runs.state import read_state
 from cct_lightning.system.durations import duration
 
-_COLORS = {"finished": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim"}
-_ORDER: tuple[Status, ...] = ("failed", "running", "interrupted", "waiting", "finished")
+# In the order of the live table: the runs that matter most come first.
+_COLORS: dict[Status, str] = {
+    "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim", "finished": "green",
+}  # fmt: skip
+_ORDER = list(_COLORS)
 
 
 def refreshed(plan: Sequence[Planned]) -> list[Planned]:
@@ -30,83 +31,48 @@ def refreshed(plan: Sequence[Planned]) -> list[Planned]:
     ]
 
 
-def plan_table(plan: Sequence[Planned], costs: Sequence[Checked]) -> Table:
+def plan_table(plan: Sequence[Planned]) -> Table:
     """Return the table of `--dry-run`."""
     table = Table("run", "status", "parameters", "M MACs", "epochs", "time", box=None, pad_edge=False)
-    for item, cost, seconds in zip(plan, costs, run_seconds(plan), strict=True):
+    for item in plan:
         table.add_row(
             Text(item.run.name, overflow="fold"),
             Text(item.state.status, _COLORS[item.state.status]),
-            f"{cost.params:,}",
-            f"{cost.macs / 1e6:,.1f}",
-            str(cost.epochs),
-            duration(item.state.seconds if item.state.seconds is not None else seconds),
+            f"{item.params:,}",
+            f"{item.macs / 1e6:,.1f}",
+            str(item.epochs),
+            duration(item.state.seconds or run_seconds(item, plan)),
         )
     return table
 
 
 def counted(plan: Sequence[Planned]) -> str:
-    """Return how many runs stand how."""
+    """Return how many runs are in which state."""
     counts = Counter(item.state.status for item in plan)
     parts = [f"{counts[status]} {status}" for status in reversed(_ORDER) if counts[status]]
     return f"{len(plan)} runs: {', '.join(parts)}"
 
 
-def all_left(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int) -> float | None:
-    """Estimate the seconds until all runs are done, before the first has finished from the epochs of the running ones.
-
-    Args:
-        plan: The runs, as they stand now.
-        costs: What each costs.
-        concurrency: Runs at the same time.
-    """
-    if any(item.state.seconds is not None for item in plan):
-        return seconds_left(plan, concurrency=concurrency)
-    left = [run_left(item, cost.epochs) for item, cost in zip(plan, costs, strict=True)]
-    known = [
-        (seconds, seconds * cost.epochs / (cost.epochs - item.state.epoch))
-        for item, cost, seconds in zip(plan, costs, left, strict=True)
-        if item.state.status == "running" and seconds is not None and item.state.epoch < cost.epochs
-    ]
-    if not known:
-        return None
-    whole = sum(total for _, total in known) / len(known)
-    waiting = sum(item.state.status in ("waiting", "interrupted") for item in plan)
-    return max(seconds for seconds, _ in known) + whole * waiting / concurrency
-
-
-def run_left(item: Planned, epochs: int) -> float | None:
-    """Estimate the seconds left of a running run from the epochs of its current attempt."""
-    state = item.state
-    if state.began is None or state.epoch <= state.began_at:
-        return None
-    return (time.time() - state.began) / (state.epoch - state.began_at) * max(0, epochs - state.epoch)
-
-
-def live_table(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int, rows: int) -> Table:
-    """Return the table of this moment, with the runs that matter most when not all fit."""
+def _live_table(plan: Sequence[Planned], *, concurrency: int, rows: int) -> Table:
     table = Table("run", "status", "epoch", "accuracy", "left", box=None, pad_edge=False)
-    pairs = sorted(zip(plan, costs, strict=True), key=lambda pair: _ORDER.index(pair[0].state.status))
-    for item, cost in pairs[:rows]:
+    for item in sorted(plan, key=lambda item: _ORDER.index(item.state.status))[:rows]:
         state = item.state
-        left = duration(run_left(item, cost.epochs)) if state.status == "running" else ""
         table.add_row(
             Text(item.run.name, overflow="ellipsis", no_wrap=True),
             Text(state.status, _COLORS[state.status]),
-            f"{state.epoch}/{cost.epochs}" if state.epoch else "",
+            f"{state.epoch}/{item.epochs}" if state.epoch else "",
             f"{100 * state.accuracy:.2f} %" if state.accuracy is not None else "",
-            left.replace("unknown", ""),
+            "" if (left := run_left(item)) is None else duration(left),
         )
-    hidden = len(plan) - rows
-    left_over = f"; time left {duration(all_left(plan, costs, concurrency=concurrency))}"
-    table.caption = counted(plan) + left_over + (f" ({hidden} not shown)" if hidden > 0 else "")
+    hidden = f" ({len(plan) - rows} not shown)" if len(plan) > rows else ""
+    table.caption = f"{counted(plan)}; time left {duration(seconds_left(plan, concurrency=concurrency))}{hidden}"
     table.caption_justify = "left"
     return table
 
 
 @contextmanager
-def watching(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: int) -> Iterator[None]:
-    """Show how the runs of a plan stand until the block ends."""
+def watching(plan: Sequence[Planned], *, concurrency: int) -> Iterator[None]:
+    """Show the state of the runs of a plan until the block ends."""
     console = Console()
     now = list(plan)
 
@@ -114,7 +80,7 @@ def watching(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: 
 
         def render() -> Table:
             now[:] = refreshed(now)
-            return live_table(now, costs, concurrency=concurrency, rows=max(5, console.height - 4))
+            return _live_table(now, concurrency=concurrency, rows=max(5, console.height - 4))
 
         with Live(get_renderable=render, console=console, refresh_per_second=1, transient=True):
             yield
@@ -122,15 +88,14 @@ def watching(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: 
 
     ended = threading.Event()
 
-    def report() -> None:
-        for before, item in zip(now, refreshed(now), strict=True):
-            if item.state.status != before.state.status:
-                print(change(item), flush=True)
-                now[now.index(before)] = item
-
     def follow() -> None:
-        while not ended.wait(1):
-            report()
+        last = False
+        while not last:
+            last = ended.wait(1)
+            before, now[:] = list(now), refreshed(now)
+            for old, item in zip(before, now, strict=True):
+                if item.state.status != old.state.status:
+                    print(_change(item), flush=True)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -139,11 +104,9 @@ def watching(plan: Sequence[Planned], costs: Sequence[Checked], *, concurrency: 
     finally:
         ended.set()
         thread.join()
-        report()
 
 
-def change(item: Planned) -> str:
-    """Return one line that says how a run stands."""
+def _change(item: Planned) -> str:
     state = item.state
     line = f"{item.run.name}: {state.status}"
     if state.status == "finished" and state.accuracy is not None:

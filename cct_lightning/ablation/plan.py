@@ -1,13 +1,15 @@
 """What an ablation is going to do: its runs, the folder and the state of each, and how long it takes."""
 
 import json
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cct_lightning.ablation.grid import GridRun
-from cct_lightning.config.options import SEED, without_home
+from cct_lightning.config.options import without_home
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
@@ -15,53 +17,71 @@ from cct_lightning.runs.state import RunState, read_state
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A run of the plan.
+class Checked:
+    """A run that would start.
 
     Attributes:
-        run: The run.
-        folder: Its run folder, absolute.
-        state: Its state now.
+        config: Its configuration.
+        params: Trainable parameters.
+        macs: Multiply-accumulates of the forward pass of one image.
+        epochs: Epochs.
     """
 
     run: GridRun
+    config: ResolvedConfig
+    params: int
+    macs: int
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Checked):
+    """A run of the plan: its folder, absolute, and its state now."""
+
     folder: Path
     state: RunState
 
+    def write_record(self) -> None:
+        """Make the folder and note the run's place in the ablation there; what an earlier attempt noted stays."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        RunFolder(self.folder).note(
+            ablation=self.folder.parent.name,
+            variant=self.run.variant,
+            index=self.run.index,
+            command=list(self.run.command),
+            parameters=without_home(self.run.parameters),
+        )
 
-def make_plan(runs: Sequence[GridRun], configs: Sequence[ResolvedConfig], folder: Path) -> list[Planned]:
-    """Find or assign the folder of each run.
+
+def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
+    """Find or assign the folder of each run, in order; nothing is created.
 
     A folder belongs to a run whose options compute the same, whatever its name: a grid may grow, and what is done stays
     done.
 
     Args:
         runs: The runs of the grid.
-        configs: The configuration of each.
         folder: Folder of the ablation.
-
-    Returns:
-        One entry per run, in order; nothing is created.
 
     Raises:
         InputError: A folder of the right name holds a run of other settings.
     """
     there = [RunFolder(path.parent) for path in sorted(folder.glob(f"*/{RunFolder.RECORD}"))]
-    stored = {files.path: files.config() for files in there}
-    by_results = {config.results_key: path for path, config in stored.items() if config is not None}
+    by_results = {config.results_key: files.path for files in there if (config := files.config()) is not None}
     # One that has not begun has no configuration yet.
     waiting = {_settings(f.record().get("command"), f.record().get("parameters")): f.path for f in there}
     plan = []
-    for run, config in zip(runs, configs, strict=True):
-        path = by_results.get(config.results_key) or waiting.get(_settings(run.command, run.parameters))
+    for checked in runs:
+        run = checked.run
+        path = by_results.get(checked.config.results_key) or waiting.get(_settings(run.command, run.parameters))
         if path is None:
             path = folder / run.name
             if path.exists():
                 raise InputError(
-                    f"{path} holds a run of other settings ({_difference(RunFolder(path), run, config)}): give another "
+                    f"{path} holds a run of other settings ({_difference(RunFolder(path), checked)}): give another "
                     "--out, or remove the folder."
                 )
-        plan.append(Planned(run=run, folder=path, state=read_state(path)))
+        plan.append(Planned(**vars(checked), folder=path, state=read_state(path)))
     return plan
 
 
@@ -69,52 +89,53 @@ def _settings(command: Any, parameters: Any) -> str:
     return json.dumps([list(command or ()), without_home(parameters or {})], sort_keys=True, default=str)
 
 
-def _difference(files: RunFolder, run: GridRun, config: ResolvedConfig) -> str:
+def _difference(files: RunFolder, checked: Checked) -> str:
     record, stored = files.record(), files.config()
     if not record:
         return "no ablation's"
     if stored is not None:
-        return "; ".join(stored.differences(config)) or "another length of training"
-    theirs, ours = record.get("parameters", {}), without_home(run.parameters)
+        return "; ".join(stored.differences(checked.config)) or "another length of training"
+    theirs, ours = record.get("parameters", {}), without_home(checked.run.parameters)
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if not keys:
         return f"cct fit {' '.join(record.get('command', []))}"
     return ", ".join(f"{key} was {theirs.get(key, 'not set')}, is {ours.get(key, 'not set')}" for key in keys)
 
 
-def run_seconds(plan: Sequence[Planned]) -> list[float | None]:
-    """Estimate the wall time of each run from the finished ones: those of its variant, else the mean of all.
+def run_seconds(item: Planned, plan: Sequence[Planned]) -> float | None:
+    """Estimate the wall time of a run, in seconds, from the finished ones: those of its variant, else all.
 
-    Returns:
-        Seconds, or None while no run has finished.
+    None while no run has finished.
     """
-    done = [(item.run, item.state.seconds) for item in plan if item.state.seconds is not None]
-    if not done:
-        return [None] * len(plan)
-    estimates: list[float | None] = []
-    for item in plan:
-        alike = [seconds for run, seconds in done if _but_seed(run) == _but_seed(item.run)]
-        times = alike or [seconds for _, seconds in done]
-        estimates.append(sum(times) / len(times))
-    return estimates
+    done = [(other.run.variant, other.state.seconds) for other in plan if other.state.seconds is not None]
+    alike = [seconds for variant, seconds in done if variant == item.run.variant]
+    return statistics.fmean(alike or [seconds for _, seconds in done]) if done else None
 
 
-def _but_seed(run: GridRun) -> dict[str, Any]:
-    return {key: value for key, value in run.parameters.items() if key != SEED}
+def run_left(item: Planned) -> float | None:
+    """Estimate the seconds left of a running run from the epochs of its current attempt; None for any other."""
+    state = item.state
+    if state.status != "running" or state.began is None or state.epoch <= state.began_at:
+        return None
+    return (time.time() - state.began) / (state.epoch - state.began_at) * max(0, item.epochs - state.epoch)
 
 
 def seconds_left(plan: Sequence[Planned], *, concurrency: int) -> float | None:
-    """Estimate the wall time until all runs are done.
+    """Estimate the wall time until all runs are done, in seconds.
 
-    Returns:
-        Seconds, or None while no run has finished.
+    Before the first run has finished, the epochs of the running ones tell; None while they do not.
+
+    Args:
+        plan: The runs, in their state now.
+        concurrency: Runs at the same time.
     """
-    left = [
-        seconds
-        for item, seconds in zip(plan, run_seconds(plan), strict=True)
-        if item.state.status in ("waiting", "interrupted", "running")
-    ]
-    if any(seconds is None for seconds in left):
+    left = [item for item in plan if item.state.status in ("waiting", "interrupted", "running")]
+    expected = [seconds for item in left if (seconds := run_seconds(item, plan)) is not None]
+    if len(expected) == len(left):
+        return sum(expected) / max(1, min(concurrency, len(left)))
+    running = [(item, seconds) for item in left if (seconds := run_left(item))]
+    if not running:
         return None
-    total = sum(seconds for seconds in left if seconds is not None)
-    return total / max(1, min(concurrency, len(left)))
+    total = statistics.fmean(seconds * item.epochs / (item.epochs - item.state.epoch) for item, seconds in running)
+    waiting = sum(item.state.status != "running" for item in left)
+    return max(seconds for _, seconds in running) + total * waiting / concurrency

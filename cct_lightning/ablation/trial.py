@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cct_lightning.ablation.record import note
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
-from cct_lightning.runs.state import read_state
+from cct_lightning.runs.state import RunState, read_state
 
 STOP = ".stop"  # in the folder of the ablation: its runs are to save and end
 
@@ -27,88 +25,85 @@ _WAIT_FOR_SAVE = 60.0  # seconds that a run may take to save and end
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is to do.
+    """What a worker is to do, in plain types, which Ray hands on.
 
     Attributes:
         folder: Run folder.
-        arguments: Words after `cct fit`.
+        arguments: Words after `cct fit`; the last is the folder.
         threads: CPU threads.
         attempts: How often to try.
         cwd: Where `cct ablate` was started: the user's own modules and relative paths are found there.
     """
 
-    folder: Path
-    arguments: tuple[str, ...]
+    folder: str
+    arguments: list[str]
     threads: int
     attempts: int
-    cwd: Path
+    cwd: str
+
+
+def trial(config: dict[str, Any]) -> None:
+    """Ray Tune's function: one run, whose `Job` is `config["job"]` as a dict."""
+    from ray import tune
+
+    tune.report({"status": run_job(Job(**config["job"]))})
 
 
 def run_job(job: Job) -> str:
-    """Train a run to its end, from its checkpoint where it has one.
-
-    Args:
-        job: The run.
-
-    Returns:
-        Its status.
-    """
-    lock = _wait_for_lock(job.folder)
+    """Train a run to its end, from its checkpoint where it has one, and return its status."""
+    files = RunFolder(Path(job.folder))
+    deadline = time.monotonic() + _WAIT_FOR_LOCK
+    while (lock := take_lock(files.path)) is None and time.monotonic() < deadline:
+        time.sleep(0.2)
     if lock is None:
-        note(job.folder, reason="another process trains in this folder")
+        files.note(reason="another process trains in this folder")
         return "failed"
     with lock:
         for _ in range(job.attempts):
-            if read_state(job.folder, mine=True).status == "finished" or stopping(job.folder):
+            if _state(files).status == "finished" or _stopping(files):
                 break
-            code = _attempt(job, lock)
-            if read_state(job.folder, mine=True).status != "failed" or code == _BAD_INPUT:
+            code = _attempt(job, files, lock)
+            if _state(files).status != "failed" or code == _BAD_INPUT:
                 break
-        return read_state(job.folder, mine=True).status
+        return _state(files).status
 
 
-def stopping(folder: Path) -> bool:
-    """Tell whether the ablation that a run folder belongs to is to stop."""
-    return (folder.parent / STOP).exists()
+def _state(files: RunFolder) -> RunState:
+    return read_state(files.path, mine=True)
 
 
-def _wait_for_lock(folder: Path) -> IO[str] | None:
-    deadline = time.monotonic() + _WAIT_FOR_LOCK
-    while (lock := take_lock(folder)) is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return lock
+def _stopping(files: RunFolder) -> bool:
+    return (files.path.parent / STOP).exists()
 
 
-def _attempt(job: Job, lock: IO[str]) -> int:
-    command = [sys.executable, "-m", "cct_lightning.commands.guard", "fit", *job.arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1"}
-    note(job.folder, reason="", began=time.time(), began_at=read_state(job.folder, mine=True).epoch)
-    with (job.folder / RunFolder.LOG).open("a") as log:
-        # The last word is this folder.
+def _attempt(job: Job, files: RunFolder, lock: IO[str]) -> int:
+    files.note(reason="", began=time.time(), began_at=_state(files).epoch)
+    with (files / files.LOG).open("a") as log:
         log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments[:-1])}\n")
         log.flush()
         start = log.tell()
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "cct_lightning.commands.guard", "fit", *job.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1"},
             cwd=job.cwd,
             # Should this worker be killed, the folder stays locked until the child is dead.
             pass_fds=(lock.fileno(),),
             # Ctrl-C in the terminal is the engine's to handle.
             start_new_session=True,
         )
-        stopped = _wait(child, job.folder)
-    if read_state(job.folder, mine=True).status != "finished" and child.returncode != 0 and not stopped:
-        note(job.folder, reason=_reason(child.returncode, job.folder, start))
+        stopped = _wait(child, files)
+    if _state(files).status != "finished" and child.returncode != 0 and not stopped:
+        files.note(reason=_reason(child.returncode, files, start))
     return child.returncode
 
 
-def _wait(child: "subprocess.Popen[bytes]", folder: Path) -> bool:
+def _wait(child: "subprocess.Popen[bytes]", files: RunFolder) -> bool:
+    """Wait for a run to end, or end it where the ablation is to stop, which is returned."""
     while child.poll() is None:
-        if stopping(folder):
+        if _stopping(files):
             # Lightning saves last.ckpt at the next step and ends.
             child.terminate()
             try:
@@ -121,8 +116,8 @@ def _wait(child: "subprocess.Popen[bytes]", folder: Path) -> bool:
     return False
 
 
-def _reason(code: int, folder: Path, start: int) -> str:
-    with (folder / RunFolder.LOG).open(errors="replace") as log:
+def _reason(code: int, files: RunFolder, start: int) -> str:
+    with (files / files.LOG).open(errors="replace") as log:
         log.seek(start)
         lines = [line.strip() for line in log if line.strip()]
     if code < 0:
@@ -130,26 +125,3 @@ def _reason(code: int, folder: Path, start: int) -> str:
         return f"killed by {signal.Signals(-code).name}{hint}"
     last = lines[-1] if lines else "no message"
     return f"{last[:300]} (exit code {code})"
-
-
-def trial(config: dict[str, Any]) -> None:
-    """Ray Tune's function: one run.
-
-    Args:
-        config: `job`, as a dict of plain types.
-    """
-    from ray import tune
-
-    tune.report({"status": run_job(job_of(config["job"]))})
-
-
-def plain(job: Job) -> dict[str, Any]:
-    """Return a job as plain types, for Ray."""
-    return {**vars(job), "folder": str(job.folder), "arguments": list(job.arguments), "cwd": str(job.cwd)}
-
-
-def job_of(values: dict[str, Any]) -> Job:
-    """Return the job that `plain` took apart."""
-    arguments: Sequence[str] = values["arguments"]
-    places = {key: Path(values[key]) for key in ("folder", "cwd")}
-    return Job(**{**values, **places, "arguments": tuple(arguments)})

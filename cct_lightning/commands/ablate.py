@@ -5,11 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cct_lightning.ablation.engine import cluster, divide, run_all
+from cct_lightning.ablation.engine import Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
-from cct_lightning.ablation.record import write_record
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
@@ -48,15 +47,18 @@ def ablate(
     settings = override(read_grid(find_grid(grid)), set)
     from cct_lightning.ablation.check import check_runs
 
+    def share(cpus: int, gpus: float) -> Share:
+        return divide(cpus=cpus, gpus=gpus, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
+
     folder = Path(out).expanduser().absolute() / settings.name
-    runs = expand(settings)
-    costs = check_runs(runs, prepare=not dry_run)
-    plan = make_plan(runs, [cost.config for cost in costs], folder)
+    plan = make_plan(check_runs(expand(settings), prepare=not dry_run), folder)
     if dry_run:
-        Console().print(plan_table(plan, costs))
-        share = divide(cpus=cores(), gpus=_gpus(), runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
-        left = duration(seconds_left(plan, concurrency=share.concurrency))
-        print(f"{counted(plan)}; time left {left}, {share.concurrency} at a time on this machine, in {folder}")
+        import torch
+
+        Console().print(plan_table(plan))
+        concurrency = share(cores(), torch.cuda.device_count()).concurrency
+        left = duration(seconds_left(plan, concurrency=concurrency))
+        print(f"{counted(plan)}; time left {left}, {concurrency} at a time on this machine, in {folder}")
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)
@@ -67,21 +69,13 @@ def ablate(
         todo = [item for item in plan if item.state.status != "finished"]
         print(f"{settings.name}: {len(plan)} runs, {len(plan) - len(todo)} finished before, in {folder}", flush=True)
         if todo:
-            with cluster(address) as (cpus, gpus):
-                share = divide(
-                    cpus=cpus, gpus=gpus, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run
-                )
+            with cluster(address) as there:
+                each = share(*there)
                 for item in todo:
-                    write_record(item.folder, item.run, settings.name)
-                with watching(plan, costs, concurrency=share.concurrency):
-                    interrupted = run_all(todo, folder=folder, share=share)
+                    item.write_record()
+                with watching(plan, concurrency=each.concurrency):
+                    interrupted = run_all(todo, folder=folder, share=each)
     _conclude(refreshed(plan), folder, interrupted=interrupted)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> None:

@@ -37,10 +37,9 @@ def _processor() -> str:
 
 
 def environment() -> dict[str, object]:
-    """Return versions, devices, git commit and whether the code differs from it.
+    """Return versions, devices, git commit and whether the code differs from it, as plain types.
 
-    Returns:
-        A dict of plain types. `git_commit` and `git_dirty` are None outside a git checkout.
+    `git_commit` and `git_dirty` are None outside a git checkout.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {

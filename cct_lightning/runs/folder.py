@@ -1,19 +1,4 @@
-"""The run folder: `runs/<name>/<id>/` holds all that repeats, continues or compares a run.
-
-    config.yaml       the resolved configuration; `cct fit --config` accepts it
-    environment.json  versions, device, git commit
-    metrics.csv       every logged value
-    best.ckpt         the epoch with the best validation accuracy
-    last.ckpt         the last epoch, or the moment of an interruption: what a run continues from
-    prev.ckpt         the last.ckpt before it, should that one be damaged
-    nan.ckpt          the state in which the loss became NaN
-    summary.json      status, parameters, MACs, best val/acc, test/acc, time, memory
-    test_predictions.npz  what it predicted for the test images, see `predictions.py`
-    wandb/            the W&B run
-    ablation.json     in an ablation: its place in the grid, how often it was tried, why it failed
-    log.txt           in an ablation: what its processes printed, of all attempts
-    .lock             in an ablation: held by the process that trains it
-"""  # fmt: skip
+"""The run folder: `runs/<name>/<id>/` holds all that repeats, continues or compares a run."""
 
 import datetime
 import json
@@ -27,6 +12,8 @@ from typing import Any, Literal
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
+from cct_lightning.runs.metrics import TEST_ACC
+from cct_lightning.system.atomic import write_json
 
 # running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait.
 Status = Literal["waiting", "running", "trained", "interrupted", "failed", "finished"]
@@ -36,7 +23,7 @@ RUN_DIR_VARIABLE = "CCT_RUN_DIR"
 _LENGTHS = ("max_epochs", "max_steps", "max_time")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; an empty dict where there is none or it is damaged."""
     try:
         content = json.loads(path.read_text())
@@ -47,27 +34,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder, by the names of its files; reading one that is missing or damaged gives what is there.
+    """A run folder, by the names of its files; reading one that is missing or damaged gives what is there."""
 
-    Attributes:
-        path: The folder, absolute.
-    """
+    path: Path  # absolute
 
-    path: Path
-
-    CONFIG = "config.yaml"
-    ENVIRONMENT = "environment.json"
-    METRICS = "metrics.csv"
-    SUMMARY = "summary.json"
-    BEST = "best.ckpt"
-    LAST = "last.ckpt"
-    PREVIOUS = "prev.ckpt"
-    NAN = "nan.ckpt"
-    PREDICTIONS = "test_predictions.npz"
-    WANDB = "wandb"
-    RECORD = "ablation.json"
-    LOG = "log.txt"
-    LOCK = ".lock"
+    CONFIG = "config.yaml"  # the resolved configuration; `cct fit --config` accepts it
+    ENVIRONMENT = "environment.json"  # versions, device, git commit
+    METRICS = "metrics.csv"  # every logged value
+    BEST = "best.ckpt"  # the epoch with the best validation accuracy
+    LAST = "last.ckpt"  # the last epoch, or the moment of an interruption: what a run continues from
+    PREVIOUS = "prev.ckpt"  # the last.ckpt before it, should that one be damaged
+    NAN = "nan.ckpt"  # the state in which the loss became NaN
+    SUMMARY = "summary.json"  # status, parameters, MACs, best val/acc, test/acc, time, memory
+    PREDICTIONS = "test_predictions.npz"  # what it predicted for the test images, see `predictions.py`
+    WANDB = "wandb"  # the W&B run
+    RECORD = "ablation.json"  # in an ablation: its place in the grid, how often it was tried, why it failed
+    LOG = "log.txt"  # in an ablation: what its processes printed, of all attempts
+    LOCK = ".lock"  # in an ablation: held by the process that trains it
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -82,11 +65,15 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any]:
         """Return what the run has reached; empty where there is nothing."""
-        return read_json(self / self.SUMMARY)
+        return _read_json(self / self.SUMMARY)
 
     def record(self) -> dict[str, Any]:
         """Return the run's place in an ablation; empty for any other run."""
-        return read_json(self / self.RECORD)
+        return _read_json(self / self.RECORD)
+
+    def note(self, **values: Any) -> None:
+        """Add values to the run's place in an ablation."""
+        write_json(self / self.RECORD, {**self.record(), **values})
 
     @property
     def to_test(self) -> Path:
@@ -96,9 +83,6 @@ class RunFolder:
     def is_finished(self, asked: ResolvedConfig) -> bool:
         """Tell whether the run is done: trained for as long as is asked for, and tested where that is asked for.
 
-        Args:
-            asked: The run to start.
-
         Raises:
             InputError: The folder's config.yaml is damaged.
         """
@@ -107,7 +91,7 @@ class RunFolder:
             return False
         before, now = stored.options["trainer"], asked.options["trainer"]
         longer = any(_length(now.get(key)) > _length(before.get(key)) for key in _LENGTHS)
-        return not longer and ("test/acc" in summary or not asked.options.get("test_best", True))
+        return not longer and (TEST_ACC in summary or not asked.options.get("test_best", True))
 
     def check_writable(self) -> None:
         """Raise `InputError` where the folder, or the nearest parent that exists, cannot be written."""

@@ -8,9 +8,8 @@ import sys
 import threading
 from types import FrameType
 
-_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
-)  # Windows has no SIGUSR1
+# Windows has no SIGUSR1.
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 
 
 class Stopped(SystemExit):
@@ -27,14 +26,10 @@ class Stopped(SystemExit):
 
 
 class Interrupts:
-    """Note the first signal; a second Ctrl-C ends at once, as Python would.
-
-    Attributes:
-        received: Number of the signal; 0 while there is none.
-    """
+    """Note the first signal; a second Ctrl-C ends at once, as Python would."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = 0  # number of the signal; 0 while there is none
 
     def listen(self) -> None:
         """Handle the signals; Lightning puts the handlers that were there before back when fit ends."""

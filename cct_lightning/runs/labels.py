@@ -7,6 +7,7 @@ from cct_lightning.config.options import tilde
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.complexity import summarize
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC
 from cct_lightning.training.module import Classifier
 
 
@@ -22,13 +23,7 @@ def relative(path: Path) -> str:
 
 
 def start_message(model: Classifier, data: ImageDataModule, summary: dict[str, Any]) -> str:
-    """Return the lines that say what is about to be trained, and on what.
-
-    Args:
-        model: The module.
-        data: The data, prepared.
-        summary: What `costs` returned.
-    """
+    """Return the lines that say what is about to be trained, and on what prepared data; `summary` is of `costs`."""
     images = ", ".join(f"{len(index):,} {split}" for split, index in data.index.items() if len(index))
     height, width = data.img_size
     tokens = f", {summary['tokens']} tokens" if summary["tokens"] else ""
@@ -40,12 +35,9 @@ def start_message(model: Classifier, data: ImageDataModule, summary: dict[str, A
 
 def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
     """Return the last lines of a run: what it reached, and where everything is."""
-    lines = []
-    for key, title in (("test/acc", "test accuracy"), ("best_val/acc", "best validation accuracy")):
-        if key in summary:
-            lines.append((title, f"{100 * summary[key]:.2f} %"))
+    reached = {"test accuracy": summary.get(TEST_ACC), "best validation accuracy": summary.get(BEST_VAL_ACC)}
+    lines = [(title, f"{100 * value:.2f} %") for title, value in reached.items() if value is not None]
     lines += [("training", f"{summary['train_seconds']:.0f} s, {summary.get('images_per_s', 0):,.0f} images/s")]
     lines += [("run folder", relative(folder.path)), ("checkpoint", relative(folder.to_test))]
-    wandb = sorted((folder / RunFolder.WANDB).glob("*run-*"))
-    lines += [("W&B run", relative(wandb[-1]))] if wandb else []
+    lines += [("W&B run", relative(path)) for path in sorted((folder / RunFolder.WANDB).glob("*run-*"))[-1:]]
     return "\n".join(f"{title:26}{value}" for title, value in lines)

@@ -14,14 +14,10 @@ except ImportError:  # Windows
 
 
 def take_lock(folder: Path) -> IO[str] | None:
-    """Lock a folder.
+    """Lock an existing folder: return the open lock file, or None when another process holds the lock.
 
-    Args:
-        folder: An existing folder.
-
-    Returns:
-        The open lock file, or None when another process holds the lock. A child process that inherits the file
-        (`pass_fds`) holds the lock, too: it is free once the last of them has closed it or died.
+    A child process that inherits the file (`pass_fds`) holds the lock, too: it is free once the last of them has closed
+    it or died.
 
     Raises:
         InputError: This system has no such locks.

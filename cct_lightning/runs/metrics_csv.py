@@ -13,19 +13,16 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
 
 
 class MetricsCsv(Logger):
-    """`metrics.csv` in the run folder: a row for each call, and a column for each metric, in the order of the alphabet.
-
-    Args:
-        run_dir: Run folder.
-    """
+    """A row for each call and a column for each metric, in the order of the alphabet; `run_dir` is the run folder."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
-        self.run_dir, self.path = run_dir, run_dir / "metrics.csv"
+        self.run_dir, self.path = run_dir, run_dir / RunFolder.METRICS
         self.waiting: list[dict[str, Any]] = []  # rows that are not in the file yet
         self.columns: list[str] | None = None  # of the file; None before it was looked at
 
@@ -71,8 +68,8 @@ class MetricsCsv(Logger):
         columns = self._known_columns()
         new = {key for row in self.waiting for key in row} - set(columns)
         if new:
-            rows = self._rows() if columns else []
-            self.columns = columns = sorted([*columns, *new])
+            rows: list[dict[str, Any]] = self._rows() if columns else []
+            self.columns = sorted([*columns, *new])
             self._rewrite([*rows, *self.waiting])
         else:
             with self.path.open("a", newline="") as file:
@@ -87,16 +84,12 @@ class MetricsCsv(Logger):
 
     def _known_columns(self) -> list[str]:
         if self.columns is None:
-            self.columns = []
-            if self.path.is_file():
-                with self.path.open(newline="") as file:
-                    self.columns = next(csv.reader(file), [])
+            header = self.path.read_text().partition("\n")[0] if self.path.is_file() else ""
+            self.columns = next(csv.reader([header]), [])
         return self.columns
 
-    def _rows(self) -> list[dict[str, str]]:
-        with self.path.open(newline="") as file:
-            text = file.read()
-        complete = text[: text.rfind("\n") + 1]  # a kill may have cut the last line short
+    def _rows(self) -> list[dict[str, Any]]:
+        complete, _, _ = self.path.read_text().rpartition("\n")  # a kill may have cut the last line short
         return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:

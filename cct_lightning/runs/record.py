@@ -91,9 +91,9 @@ class RunRecord(Callback):
             if isinstance(logger, WandbLogger):
                 run = logger.experiment
                 run.config.update({**self.config.options, "environment": where}, allow_val_change=True)
-                # Other x axes to choose from: epoch and images seen, which stand in the same rows.
-                run.define_metric("epoch")
-                run.define_metric("train/images_seen")
+                # Other x axes to choose from, which are in the same rows.
+                for name in ("epoch", "train/images_seen"):
+                    run.define_metric(name)
                 for name in (VAL_ACC, VAL_LOSS):
                     run.define_metric(name, summary=metric(name).goal, step_metric="trainer/global_step")
         self._update(trainer, **self.summary)

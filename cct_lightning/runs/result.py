@@ -12,11 +12,7 @@ from cct_lightning.training.module import Classifier
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left in its folder.
-
-    Attributes:
-        run_dir: The run folder.
-    """
+    """What a run left in its folder, `run_dir`."""
 
     run_dir: Path
 

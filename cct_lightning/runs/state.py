@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cct_lightning.runs.folder import RunFolder, Status
 from cct_lightning.runs.lock import is_locked
+from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC, VAL_ACC
 
 _TAIL = 1 << 16  # bytes of metrics.csv that hold the last validation
 
@@ -36,19 +37,14 @@ class RunState:
 
 
 def read_state(folder: Path, *, mine: bool = False) -> RunState:
-    """Read the state of a run.
-
-    Args:
-        folder: Run folder.
-        mine: This process holds the lock and no training runs, so that the lock tells nothing.
-    """
+    """Read the state of a run; `mine`: this process holds the lock and does not train, so the lock says nothing."""
     files = RunFolder(folder)
     summary, record = files.summary(), files.record()
     if summary.get("status") == "finished":
-        accuracy = summary.get("test/acc", summary.get("best_val/acc"))
+        accuracy = summary.get(TEST_ACC, summary.get(BEST_VAL_ACC))
         seconds, epoch = summary.get("seconds"), int(summary.get("epochs", 0))
         return RunState(status="finished", accuracy=accuracy, seconds=seconds, epoch=epoch)
-    epoch, accuracy = last_validation(files / files.METRICS)
+    epoch, accuracy = _last_validation(files / files.METRICS)
     status: Status = "waiting"
     if not mine and is_locked(folder):
         status = "running"
@@ -66,8 +62,8 @@ def read_state(folder: Path, *, mine: bool = False) -> RunState:
     )
 
 
-def last_validation(path: Path) -> tuple[int, float | None]:
-    """Return the epochs completed and the last validation accuracy that a metrics.csv tells of."""
+def _last_validation(path: Path) -> tuple[int, float | None]:
+    """Return the epochs completed and the last validation accuracy that a metrics.csv holds."""
     try:
         with path.open("rb") as file:
             header = file.readline().decode()
@@ -78,8 +74,8 @@ def last_validation(path: Path) -> tuple[int, float | None]:
         return 0, None
     for row in reversed(list(csv.DictReader(io.StringIO(header + lines)))):
         try:
-            if row.get("val/acc"):
-                return int(row["epoch"]) + 1, float(row["val/acc"])
+            if row.get(VAL_ACC):
+                return int(row["epoch"]) + 1, float(row[VAL_ACC])
         except (KeyError, TypeError, ValueError):
             continue
     return 0, None

@@ -8,19 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from small_grid import CCT, EPOCHS, environment, write_grid
 
-from cct_lightning.ablation.check import Checked
 from cct_lightning.ablation.engine import Share, divide
-from cct_lightning.ablation.grid import GridRun, expand, override, read_grid
-from cct_lightning.ablation.live import all_left
-from cct_lightning.ablation.plan import Planned, make_plan, run_seconds, seconds_left
-from cct_lightning.ablation.record import write_record
+from cct_lightning.ablation.grid import Grid, expand, override, read_grid
+from cct_lightning.ablation.plan import Checked, Planned, make_plan, run_seconds, seconds_left
 from cct_lightning.commands.ablate import ablate as ablate_here
 from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
@@ -67,9 +64,16 @@ def training_in(out: Path) -> list[int]:
     return found
 
 
-def configs(runs: Sequence[GridRun]) -> list[ResolvedConfig]:
-    """What the runs compute."""
-    return [ResolvedConfig.resolve(options_of(run.arguments)) for run in runs]
+def checked(grid: Grid) -> list[Checked]:
+    """The runs with what they compute."""
+    return [
+        Checked(run=run, config=ResolvedConfig.resolve(options_of(run.arguments)), params=1, macs=1, epochs=11)
+        for run in expand(grid)
+    ]
+
+
+def write_record(run: Checked, folder: Path) -> None:
+    Planned(**vars(run), folder=folder, state=RunState(status="waiting")).write_record()
 
 
 def results(folder: Path) -> dict[str, float]:
@@ -143,9 +147,9 @@ SMALL = {
 
 def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None:
     grid = write_grid(tmp_path, **SMALL)
-    well, ill = expand(read_grid(grid))
+    well, ill = (run.run for run in checked(read_grid(grid)))
     folder = tmp_path / "runs" / "small" / ill.name
-    write_record(folder, ill, "small")
+    write_record(checked(read_grid(grid))[1], folder)
     (folder / "environment.json").mkdir()  # where the run wants to write a file
 
     done = ablate(grid, tmp_path / "runs")
@@ -186,25 +190,26 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
 
 
 def test_the_plan_estimates_from_finished_runs_and_keeps_folders(tmp_path: Path) -> None:
-    runs = expand(read_grid(write_grid(tmp_path)))
+    checks = checked(read_grid(write_grid(tmp_path)))
+    runs = [check.run for check in checks]
     folder = tmp_path / "small"
-    for run, seconds in zip(runs[:2], (10.0, 20.0), strict=True):
-        write_record(folder / run.name, run, "small")
+    for check, run, seconds in zip(checks, runs[:2], (10.0, 20.0), strict=False):
+        write_record(check, folder / run.name)
         (folder / run.name / "summary.json").write_text(json.dumps({"status": "finished", "seconds": seconds}))
-    plan = make_plan(runs, configs(runs), folder)
+    plan = make_plan(checks, folder)
     assert [item.state.status for item in plan] == ["finished"] * 2 + ["waiting"] * 6
-    assert run_seconds(plan)[:3] == [15.0, 15.0, 15.0]
+    assert [run_seconds(item, plan) for item in plan[:3]] == [15.0, 15.0, 15.0]
     assert seconds_left(plan, concurrency=2) == 45.0
     # A grid that grows calls its runs otherwise; those that are done stay where they are.
-    grown = expand(override(read_grid(write_grid(tmp_path, trainer__max_epochs={"values": [EPOCHS, 9]})), []))
-    again = make_plan(grown, configs(grown), folder)
+    grown = override(read_grid(write_grid(tmp_path, trainer__max_epochs={"values": [EPOCHS, 9]})), [])
+    again = make_plan(checked(grown), folder)
     assert sorted(item.folder.name for item in again if item.state.status == "finished") == sorted(
         r.name for r in runs[:2]
     )
     # Other settings under the same name would be another experiment in the same folder.
-    changed = expand(read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9})))
+    changed = read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9}))
     with pytest.raises(InputError, match=f"trainer.max_epochs was {EPOCHS}, is 9"):
-        make_plan(changed, configs(changed), folder)
+        make_plan(checked(changed), folder)
 
 
 def test_one_engine_at_a_time(tmp_path: Path) -> None:
@@ -231,17 +236,16 @@ def test_what_each_run_gets() -> None:
 
 
 def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path) -> None:
-    [run, other] = expand(read_grid(write_grid(tmp_path, **SMALL)))
+    [run, other] = map(vars, checked(read_grid(write_grid(tmp_path, **SMALL))))
     now = time.time()
     running = RunState(status="running", epoch=6, began_at=1, began=now - 10)
     plan = [
-        Planned(run=run, folder=tmp_path, state=running),
-        Planned(run=other, folder=tmp_path, state=RunState(status="waiting")),
+        Planned(**run, folder=tmp_path, state=running),
+        Planned(**other, folder=tmp_path, state=RunState(status="waiting")),
     ]
-    costs = [Checked(config=ResolvedConfig({}), params=1, macs=1, epochs=11)] * 2
     # Five epochs in ten seconds: five more take ten, and a whole run of eleven 22.
-    assert all_left(plan, costs, concurrency=1) == pytest.approx(32, abs=0.5)
-    assert all_left(plan[1:], costs[1:], concurrency=1) is None
+    assert seconds_left(plan, concurrency=1) == pytest.approx(32, abs=0.5)
+    assert seconds_left(plan[1:], concurrency=1) is None
 
 
 PART = """
