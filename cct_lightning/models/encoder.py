@@ -7,6 +7,8 @@ described in its checkpoints.
 Letters: B batch, N tokens, D embedding dimension, h heads, d = D/h.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -77,20 +79,6 @@ class Attention(nn.Module):
         return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
 
 
-class Mlp(nn.Module):
-    """Linear, exact GELU, linear: dimension D to `hidden_dim` and back, with dropout after each layer."""
-
-    def __init__(self, *, embed_dim: int, hidden_dim: int, drop: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, N, D) to (B, N, D)."""
-        return self.drop(self.fc2(self.drop(nn.functional.gelu(self.fc1(x)))))
-
-
 class Block(nn.Module):
     """One encoder layer.
 
@@ -105,7 +93,10 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(embed_dim=dim, num_heads=arch.num_heads, attn_drop=arch.attn_drop, proj_drop=drop)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(embed_dim=dim, hidden_dim=int(dim * arch.mlp_ratio), drop=drop)
+        hidden = int(dim * arch.mlp_ratio)
+        fc1, fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        layers = {"fc1": fc1, "act": nn.GELU(), "drop1": nn.Dropout(drop), "fc2": fc2, "drop2": nn.Dropout(drop)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
         # A mask: computing only the samples that are kept takes as long within 3 % (benchmarks/cpu_parts.py), and a
         # batch of another size in every step chooses kernels and allocates memory again.
         self.drop_path = StochasticDepth(drop_path, "row")

@@ -42,7 +42,9 @@ def _shift_right(state: Tensor, bits: int) -> Tensor:
 
 
 def uniform(n: int, *, seed: int, epoch: int, index: Tensor, stream: int) -> Tensor:
-    """Draw uniform numbers, the same ones for a sample whatever else is in the batch.
+    """Draw uniform numbers (B, n), multiples of 2^-24 in [0, 1), float32, on the device of `index`.
+
+    They are the same ones for a sample whatever else is in the batch.
 
     Args:
         n: Draws per sample. Asking for more leaves the earlier ones as they are.
@@ -51,9 +53,6 @@ def uniform(n: int, *, seed: int, epoch: int, index: Tensor, stream: int) -> Ten
         index: The samples' places in the data set, int64, shape (B,).
         stream: What the numbers are for. Each use has its own stream, so that switching one augmentation on leaves the
             numbers of the others alone.
-
-    Returns:
-        Multiples of 2^-24 in [0, 1), float32, shape (B, n), on the device of `index`.
     """
     draws = torch.arange(n, dtype=torch.int64, device=index.device)
     # Counts enter by xor: torch.compile folds sums and products of counts into its index expressions, where the large

@@ -21,7 +21,7 @@ BOX_DRAWS = 2 * ATTEMPTS + 2
 def window(
     images: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, size: tuple[int, int], mode: str, fill: Tensor
 ) -> Tensor:
-    """Cut a window out of every image, which may reach beyond it, and mirror those to be flipped.
+    """Cut a window out of every image, which may reach beyond it, and mirror those to be flipped: (B, C, *size).
 
     Args:
         images: uint8, shape (B, C, H, W).
@@ -31,9 +31,6 @@ def window(
         size: Height and width of the windows.
         mode: What lies beyond the image: `constant` (the fill) or `reflect`.
         fill: Color of the outside, uint8, shape (C,).
-
-    Returns:
-        uint8, shape (B, C, *size).
     """
     b, c, h, w = images.shape
     rows = top[:, None] + torch.arange(size[0], device=images.device)  # (B, H)
@@ -60,16 +57,13 @@ def _mirror(places: Tensor, side: int) -> Tensor:
 def resized_boxes(
     draws: Tensor, *, size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw the boxes of the random resized crop.
+    """Draw the boxes of the random resized crop: top, left, height and width in pixels, int64, shape (B,) each.
 
     Args:
         draws: Uniform numbers, shape (B, BOX_DRAWS).
         size: Height and width of the images.
         scale: Range of the box's area as a fraction of the image's.
         ratio: Range of the box's width over its height, uniform in its logarithm.
-
-    Returns:
-        Top, left, height and width in pixels, int64, shape (B,) each.
     """
     h, w = size
     widths, heights = attempted_sides(draws[:, : 2 * ATTEMPTS], pixels=h * w, scale=scale, ratio=ratio)
@@ -91,16 +85,13 @@ def resized_boxes(
 def attempted_sides(
     draws: Tensor, *, pixels: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Draw sides of rectangles by area and ratio, several attempts per image; the first that fits is to be taken.
+    """Draw the two sides of rectangles in pixels, int64, (B, ATTEMPTS) each; the first that fits is to be taken.
 
     Args:
         draws: Uniform numbers, shape (B, 2 * ATTEMPTS).
         pixels: The image's area.
         scale: Range of the rectangle's area as a fraction of the image's.
         ratio: Range of the first side over the second, uniform in its logarithm.
-
-    Returns:
-        The two sides in pixels, int64, shape (B, ATTEMPTS) each.
     """
     draws = draws.double()  # a last-bit difference between devices would move a side by a pixel
     area = pixels * (scale[0] + (scale[1] - scale[0]) * draws[:, :ATTEMPTS])

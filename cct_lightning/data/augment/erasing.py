@@ -23,13 +23,10 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
     """Erase a rectangle from the images that draw one.
 
     Args:
-        images: Normalized, float32, shape (B, C, H, W); may be overwritten.
+        images: Normalized, float32, shape (B, C, H, W), as is the result; may be overwritten.
         policy: Probability, range of areas, range of ratios, and what the rectangle shows.
         index: The samples' places in the data set, shape (B,).
         draw: Gives uniform numbers, `draw(n, index=index)`, shape (B, n).
-
-    Returns:
-        float32, shape (B, C, H, W).
     """
     h, w = images.shape[2:]
     draws = draw(_BOX_DRAWS, index=index)

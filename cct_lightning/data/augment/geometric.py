@@ -63,14 +63,9 @@ def shift_rows(images: Tensor, shift: Tensor, cubic: Tensor, fill: Tensor, inter
     """Move every row along itself by its own distance; shears and shifts are that, and take one gather.
 
     Args:
-        images: uint8, shape (B, C, H, W).
+        images: uint8, shape (B, C, H, W), as is the result.
         shift: What is added to the column to find where a pixel comes from, pixels, shape (B, H).
-        cubic: Which images are sampled bicubically where the interpolation is random, bool, shape (B,).
-        fill: Color of the outside, uint8, shape (C,).
-        interpolation: `nearest`, `bilinear`, `bicubic` or `random`.
-
-    Returns:
-        uint8, shape (B, C, H, W).
+        cubic, fill, interpolation: As in `Sampling`.
     """
     w = images.shape[3]
     columns = torch.arange(-1, w + 2, dtype=torch.int32, device=images.device)
@@ -98,14 +93,9 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     """Sample every image through its own affine matrix.
 
     Args:
-        images: uint8, shape (B, C, H, W).
+        images: uint8, shape (B, C, H, W), as is the result.
         matrix: From output to input points (x, y, 1), pixels, shape (B, 2, 3).
-        cubic: Which images are sampled bicubically where the interpolation is random, bool, shape (B,).
-        fill: Color of the outside, uint8, shape (C,).
-        interpolation: `nearest`, `bilinear`, `bicubic` or `random`.
-
-    Returns:
-        uint8, shape (B, C, H, W).
+        cubic, fill, interpolation: As in `Sampling`.
     """
     h, w = images.shape[2:]
     # Twice the pixel centers, which are whole numbers; the shift by one bit halves them again.
@@ -117,8 +107,7 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     inside = (x >= 0) & (x < w * _UNIT) & (y >= 0) & (y < h * _UNIT)
     if interpolation == "nearest":
         rows, columns = (y >> 16).clamp(0, h - 1), (x >> 16).clamp(0, w - 1)
-        nearest = _take(images, rows * w + columns).to(torch.uint8)
-        return fill_outside(nearest, inside, fill)
+        return fill_outside(_take(images, rows * w + columns).to(torch.uint8), inside, fill)
     first, phase = _split(place)
     used = _TAPS[interpolation]
     weights = _weights(phase, cubic.view(-1, 1, 1, 1), interpolation)  # (T, B, 2, H, W)
@@ -162,16 +151,13 @@ def _fixed(pixels: Tensor) -> Tensor:
 
 
 def affine_matrix(degrees: Tensor, zoom: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
-    """Matrices that rotate counterclockwise and zoom about the image's center, then shift.
+    """Matrices (B, 2, 3), float64, for `transform`: rotate counterclockwise and zoom about the center, then shift.
 
     Args:
         degrees: Angle, shape (B,).
         zoom: Magnification, shape (B,).
         shift: Motion of the image in pixels, to the right and down, shape (B, 2).
         size: The image's height and width.
-
-    Returns:
-        From output to input points, float64, shape (B, 2, 3).
     """
     h, w = size
     # float64: a last-bit difference between devices in the cosine is gone after rounding to 2^-16.

@@ -13,10 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cct_lightning.data.augment import (
-    geometric,
-    point_ops,  # noqa: F401 - registers its operations, before those below
-)
+from cct_lightning.data.augment import geometric
+from cct_lightning.data.augment import point_ops as point_ops  # registers its operations, before those below
 from cct_lightning.data.augment.pixels import select
 from cct_lightning.data.augment.registry import GROUPS, OPERATIONS, Op, Range, Sampling, operation
 
@@ -41,22 +39,21 @@ def _signed(
 @operation("rotate", **_signed(30, 30, 135))
 def rotate(images: Tensor, degrees: Tensor, sampling: Sampling) -> Tensor:
     """Rotate counterclockwise about the center."""
-    one, size = torch.ones_like(degrees), (images.shape[2], images.shape[3])
-    matrix = geometric.affine_matrix(degrees, one, torch.zeros(len(degrees), 2, device=images.device), size)
+    one, (h, w) = torch.ones_like(degrees), images.shape[2:]
+    matrix = geometric.affine_matrix(degrees, one, torch.zeros(len(degrees), 2, device=images.device), (h, w))
     return geometric.transform(images, matrix, sampling.cubic, sampling.fill, sampling.interpolation)
 
 
 def shift(images: Tensor, argument: Tensor, sampling: Sampling) -> Tensor:
     """Move rows or columns along themselves, all by the same distance or in proportion to their place."""
-    op, _, fill, interpolation = sampling
 
     def along_rows(images: Tensor) -> Tensor:
-        shear = (op == _SHEAR_X) | (op == _SHEAR_Y)
+        shear = (sampling.op == _SHEAR_X) | (sampling.op == _SHEAR_Y)
         lines = torch.arange(images.shape[2], device=images.device) + 0.5
         distance = argument[:, None] * torch.where(shear[:, None], lines, 1.0)
-        return geometric.shift_rows(images, distance, sampling.cubic, fill, interpolation)
+        return geometric.shift_rows(images, distance, sampling.cubic, sampling.fill, sampling.interpolation)
 
-    along_y = op >= _SHEAR_Y
+    along_y = sampling.op >= _SHEAR_Y
     if images.shape[2] != images.shape[3]:
         return select(along_y.view(-1, 1, 1, 1), along_rows(images.mT).mT, along_rows(images))
     return _turn(along_rows(_turn(images, along_y)), along_y)
@@ -82,15 +79,9 @@ def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Ten
     """Apply to every image the operation it drew.
 
     Args:
-        images: uint8, shape (B, C, H, W).
-        op: `Op`, int64, shape (B,).
+        images: uint8, shape (B, C, H, W), as is the result.
         argument: In the operation's own unit, float32, shape (B,).
-        cubic: Whether geometric operations sample bicubically where the interpolation is random, bool, shape (B,).
-        fill: Color of the outside, uint8, shape (C,).
-        interpolation: `nearest`, `bilinear`, `bicubic` or `random`.
-
-    Returns:
-        uint8, shape (B, C, H, W).
+        op, cubic, fill, interpolation: As in `Sampling`.
     """
     if _dense(images):
         sampling = Sampling(op, cubic, fill, interpolation)

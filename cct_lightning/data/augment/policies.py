@@ -6,7 +6,7 @@ Augmentation" (arXiv 1708.04896).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -86,38 +86,16 @@ class AugmentPolicy:
                 value, choices = getattr(self, name), get_args(kind)
                 hint = nearest(str(value), choices)
                 raise InputError(f"{name} is one of {', '.join(choices)}; got {value!r}.{hint}")
-        for name in ("hflip", "op_prob", "erasing"):
-            self._check(name, "a probability from 0 to 1", lambda p: 0 <= p <= 1)
-        self._check(
-            "crop_padding",
-            "a fraction of the image's side, at least 0 and below 1 (0.125 is 4 pixels at 32)",
-            lambda p: 0 <= p < 1,
-        )
-        self._check("fill", "'mean' or a whole number from 0 to 255", _is_fill)
-        self._check("affine_degrees", "an angle from 0 to 180", lambda a: 0 <= a <= 180)
-        self._check("affine_translate", "a fraction of the image's side from 0 to 1", lambda t: 0 <= t <= 1)
-        self._check("magnitude", "a strength from 0 to 10", lambda m: 0 <= m <= 10)
-        self._check("magnitude_std", "0 or a finite positive number", lambda s: 0 <= s < math.inf)
-        self._check("num_ops", "a whole number, at least 1", lambda n: isinstance(n, int) and n >= 1)
-        for name in ("resized_crop_ratio", "affine_scale", "erasing_ratio"):
-            self._check(name, "two positive numbers, the smaller first", lambda r: _is_range(r, math.inf))
-        self._check("erasing_scale", "two fractions in (0, 1], the smaller first", lambda r: _is_range(r, 1))
-        self._check(
-            "resized_crop_scale",
-            "null or two fractions in (0, 1], the smaller first",
-            lambda r: r is None or _is_range(r, 1),
-        )
+        for names, what, right in _RULES:
+            for name in names:
+                if not right(value := getattr(self, name)):
+                    raise InputError(f"{name} is {what}; got {value!r}.")
         if self.crop_padding and self.resized_crop_scale is not None:
             raise InputError("crop_padding and resized_crop_scale both crop; set one of them.")
         if self.extra_ops and self.auto not in ("randaugment", "trivialaugment"):
             raise InputError("extra_ops are drawn by auto: randaugment or trivialaugment; set one of them.")
         for name in self.extra_ops:
             find_operation(name, self.auto_space)
-
-    def _check(self, name: str, what: str, right: Any) -> None:
-        value = getattr(self, name)
-        if not right(value):
-            raise InputError(f"{name} is {what}; got {value!r}.")
 
     @property
     def auto_space(self) -> str:
@@ -138,9 +116,26 @@ def _is_fill(fill: object) -> bool:
     return fill == "mean" or (isinstance(fill, int) and not isinstance(fill, bool) and 0 <= fill <= 255)
 
 
-def _is_range(pair: tuple[float, ...], most: float) -> bool:
+def _is_range(pair: tuple[float, ...], most: float = math.inf) -> bool:
     return len(pair) == 2 and 0 < pair[0] <= pair[1] <= most and pair[1] < math.inf
 
+
+# Options, what each is, and whether a value is that.
+_RULES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (("hflip", "op_prob", "erasing"), "a probability from 0 to 1", lambda p: 0 <= p <= 1),
+    (("crop_padding",), "a fraction of the image's side, at least 0 and below 1 (0.125 is 4 pixels at 32)",
+     lambda p: 0 <= p < 1),
+    (("fill",), "'mean' or a whole number from 0 to 255", _is_fill),
+    (("affine_degrees",), "an angle from 0 to 180", lambda a: 0 <= a <= 180),
+    (("affine_translate",), "a fraction of the image's side from 0 to 1", lambda t: 0 <= t <= 1),
+    (("magnitude",), "a strength from 0 to 10", lambda m: 0 <= m <= 10),
+    (("magnitude_std",), "0 or a finite positive number", lambda s: 0 <= s < math.inf),
+    (("num_ops",), "a whole number, at least 1", lambda n: isinstance(n, int) and n >= 1),
+    (("resized_crop_ratio", "affine_scale", "erasing_ratio"), "two positive numbers, the smaller first", _is_range),
+    (("erasing_scale",), "two fractions in (0, 1], the smaller first", lambda r: _is_range(r, 1)),
+    (("resized_crop_scale",), "null or two fractions in (0, 1], the smaller first",
+     lambda r: r is None or _is_range(r, 1)),
+)  # fmt: skip
 
 _TIMM = AugmentPolicy(
     resized_crop_scale=(0.8, 1.0),

@@ -21,11 +21,10 @@ _WEIGHT_UNIT = 2.0**-14
 
 @functools.lru_cache(maxsize=16)
 def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """First tap and weights for a box of every length from 0 to `inputs`.
+    """Places of the taps and their weights for a box of every length from 0 to `inputs`.
 
-    Returns:
-        Places within the box, int64, shape (2, N + 1, M, T), as they are and with the output reversed; their weights,
-        float32, shape (2, 2, N + 1, M, T), the first 2 for the triangle and the cubic. They are zero outside the box.
+    Places within the box are int64, shape (2, N + 1, M, T), as they are and with the output reversed; weights float32,
+    shape (2, 2, N + 1, M, T), the first 2 for the triangle and the cubic. They are zero outside the box.
     """
     lengths = torch.arange(inputs + 1, dtype=torch.float64).clamp_min(1)[:, None, None]
     scale = lengths / outputs
@@ -48,7 +47,7 @@ def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tens
 
 
 def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inputs: int, outputs: int) -> Tensor:
-    """Resampling matrices along one axis.
+    """Resampling matrices (B, M, N) along one axis, float32; rows sum to one.
 
     Args:
         start: First input pixel of the box, int64, shape (B,).
@@ -57,9 +56,6 @@ def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inpu
         flip: Reverse the output, bool, shape (B,).
         inputs: N, pixels of the whole input.
         outputs: M, pixels of the output.
-
-    Returns:
-        float32, shape (B, M, N); rows sum to one.
     """
     # A compiled graph holds the bank as a constant computation; the cache is for eager.
     bank = _bank.__wrapped__ if torch.compiler.is_compiling() else _bank
@@ -72,15 +68,12 @@ def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inpu
 
 
 def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply resampling matrices to both axes, first along the rows as Pillow does.
+    """Resize uint8 images (B, C, H, W) to (B, C, M_h, M_w), first along the rows as Pillow does.
 
     Args:
-        images: uint8, shape (B, C, H, W).
-        rows: Matrices for the vertical axis, shape (B, M_h, H).
-        columns: Matrices for the horizontal axis, shape (B, M_w, W).
-
-    Returns:
-        uint8, shape (B, C, M_h, M_w).
+        images: The images.
+        rows: Resampling matrices for the vertical axis, shape (B, M_h, H).
+        columns: Those for the horizontal axis, shape (B, M_w, W).
     """
     b, c, h, w = images.shape
     height, width = rows.shape[1], columns.shape[1]
