@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import report
 from cct_lightning.commands.predict import Predictor, find_images, predict
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.storage.image_files import read_batches
 from cct_lightning.models.factory import create_model
 
@@ -96,7 +97,8 @@ def main() -> None:
 
         def reading() -> None:
             files = find_images([folder / "images"])
-            for _ in read_batches(files, in_chans=3, size=(args.size, args.size), batch_size=args.batch):
+            spec = InputSpec(in_chans=3, img_size=(args.size, args.size), stored_size=(args.size, args.size))
+            for _ in read_batches(files, spec, batch_size=args.batch):
                 pass
 
         for turn in range(args.rounds + 1):

@@ -20,7 +20,7 @@ from cct_lightning.analysis.saliency import GRADIENT, smooth_grad
 from cct_lightning.analysis.seqpool import pool_weights
 from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.commands.predict import Predictor
-from cct_lightning.data.storage.image_files import find_images
+from cct_lightning.data.storage.image_files import find_images, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 
@@ -60,9 +60,8 @@ def explain(
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         arch: The model's name, where the checkpoint does not say.
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
-        mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
-            say.
-        std: Standard deviation of each channel, likewise.
+        mean: Mean per channel (0 to 1) that the images were normalized with, where the checkpoint does not say.
+        std: Standard deviation per channel, likewise.
         overwrite: Replace `out` where it exists.
 
     Returns:
@@ -79,7 +78,7 @@ def explain(
         predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
 
         def entries() -> Iterator[dict[str, Any]]:
-            for batch in predictor.read(files, batch_size=batch_size):
+            for batch in read_batches(files, predictor.spec, batch_size=batch_size):
                 problems.update(batch.problems)
                 explained = _explained(predictor, batch.images)
                 for path in batch.files:

@@ -8,19 +8,16 @@ Letters: B batch, C channels, (H, W) image, K classes.
 
 import csv
 import dataclasses
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
 from cct_lightning.commands.export import input_spec
 from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.data.augment.input_transform import InputTransform
-from cct_lightning.data.storage.image_files import Read, find_images, read_batches
+from cct_lightning.data.storage.image_files import find_images, progress, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import load_model
 
@@ -55,9 +52,8 @@ def predict(
         threads: Threads that read images; None: one for each core.
         arch: The model's name, where the checkpoint does not say.
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
-        mean: Mean of each channel (0 to 1) that the model's images were normalized with, where the checkpoint does not
-            say.
-        std: Standard deviation of each channel, likewise.
+        mean: Mean per channel (0 to 1) that the images were normalized with, where the checkpoint does not say.
+        std: Standard deviation per channel, likewise.
         overwrite: Replace `out` where it exists.
 
     Returns:
@@ -73,15 +69,19 @@ def predict(
     with output_file(Path(out).expanduser(), overwrite=overwrite) as part:
         predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
         errors = 0
-        with part.open("w", newline="", encoding="utf-8") as file, _progress() as bar:
+        with part.open("w", newline="", encoding="utf-8") as file, progress() as bar:
             task = bar.add_task("predict", total=len(files))
             rows = csv.writer(file)
             rows.writerow(COLUMNS)
-            for batch in predictor.read(files, batch_size=batch_size, threads=threads):
+            for batch in read_batches(files, predictor.spec, batch_size=batch_size, threads=threads):
                 found = iter(predictor.best(batch.images))
                 for path in batch.files:
-                    problem = batch.problems.get(path)
-                    rows.writerow([str(path), *(("", "", "", problem) if problem else _cells(next(found)))])
+                    if path in batch.problems:
+                        rows.writerow([path, "", "", "", batch.problems[path]])
+                        continue
+                    best = next(found)
+                    top5 = ";".join(f"{name}:{p:.6f}" for name, p in best)
+                    rows.writerow([path, best[0][0], f"{best[0][1]:.6f}", top5, ""])
                 errors += len(batch.problems)
                 bar.advance(task, len(batch.files))
     return Outcome(Path(out), len(files) - errors, errors)
@@ -120,17 +120,6 @@ class Predictor:
         self.model: nn.Module = model.to(self.device)
         self.input = InputTransform(self.spec).to(self.device)
 
-    def read(self, files: Sequence[Path], *, batch_size: int, threads: int | None = None) -> Iterator[Read]:
-        """Read files as stored pixels; see `read_batches`."""
-        return read_batches(
-            files,
-            in_chans=self.spec.in_chans,
-            size=self.spec.stored_size,
-            interpolation=self.spec.decode_interpolation,
-            batch_size=batch_size,
-            threads=threads,
-        )
-
     def normalized(self, stored: Tensor) -> Tensor:
         """Return stored pixels (B, C, H, W) uint8 as the model takes them, (B, C, *img_size) on its device."""
         return self.input(stored.to(self.device, non_blocking=True))
@@ -146,10 +135,6 @@ class Predictor:
             [(names[k], p) for k, p in zip(classes, probabilities, strict=True)]
             for classes, probabilities in zip(indices.tolist(), values.tolist(), strict=True)
         ]
-
-
-def _cells(best: Sequence[tuple[str, float]]) -> tuple[str, str, str, str]:
-    return best[0][0], f"{best[0][1]:.6f}", ";".join(f"{name}:{p:.6f}" for name, p in best), ""
 
 
 def _per_channel(name: str, values: Sequence[float] | None, in_chans: int, ckpt: Path) -> tuple[float, ...]:
@@ -171,9 +156,3 @@ def _device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"The device {name!r} cannot be used here: choose auto, cpu, cuda, cuda:1 or mps.") from error
     return device
-
-
-def _progress() -> Progress:
-    # A notebook would be asked for ipywidgets, or shown the control characters.
-    console, terminal = Console(stderr=True, force_jupyter=False), sys.stderr.isatty()
-    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console, disable=not terminal)

@@ -122,8 +122,7 @@ class ImageDataModule(pl.LightningDataModule):
         at_least(0, "num_workers", self.num_workers)
 
     def __repr__(self) -> str:
-        # No more than what is known without reading files.
-        size = "x".join(map(str, self.size_asked)) if self.size_asked else "their own size"
+        size = "x".join(map(str, self.size_asked)) if self.size_asked else "their own size"  # without reading files
         return f"ImageDataModule({self.name}, {size}, batch_size={self.batch_size}, augment: {self.policy})"
 
     @cached_property
@@ -203,10 +202,8 @@ class ImageDataModule(pl.LightningDataModule):
     def prepare(self, trainer: pl.Trainer | None = None) -> None:
         """Download, decode, cache and check everything that can go wrong, once on each node.
 
-        May be called any number of times and by several processes at once: one does the work, the others wait.
-
-        Args:
-            trainer: When given, the batch size is checked against its devices and accumulation, too.
+        May be called any number of times and by several processes at once: one does the work, the others wait. With a
+        trainer, the batch size is checked against its devices and accumulation, too.
 
         Raises:
             InputError: One sentence that says what is wrong and what to do.
@@ -271,14 +268,9 @@ class ImageDataModule(pl.LightningDataModule):
         return batch._replace(image=trainer.precision_plugin.convert_input(batch.image))
 
     def preview(self, index: int | Sequence[int] | Tensor, epoch: int = 0) -> Tensor:
-        """Return images as the model sees them in an epoch of training, before normalization and mixing.
+        """Return images as the model sees them in an epoch of training (from 0), before normalization and mixing.
 
-        Args:
-            index: `index` of a batch: which images of the data set.
-            epoch: From 0.
-
-        Returns:
-            (B, C, *img_size) uint8.
+        `index` is that of a batch, which images of the data set; the result is (B, C, *img_size) uint8.
         """
         chosen = torch.atleast_1d(torch.as_tensor(index, dtype=torch.int64)).cpu()
         batch = self.stored.dataset(chosen).__getitems__(range(len(chosen)))

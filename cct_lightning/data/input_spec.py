@@ -112,19 +112,12 @@ class InputSpec:
         return dataclasses.replace(self, img_size=img_size, stored_size=(stored[0], stored[1]))
 
     def decode(self, path: Path) -> np.ndarray:
-        """Read an image file as stored pixels, (C, *stored_size) uint8.
-
-        Raises:
-            InputError: The file is broken or of a kind that has no 8-bit meaning; the message names it.
-        """
+        """Read an image file as stored pixels, (C, *stored_size) uint8; an InputError names one that cannot be read."""
         return decode(path, in_chans=self.in_chans, size=self.stored_size, interpolation=self.decode_interpolation)
 
 
 def stored_input_spec(path: str | Path) -> InputSpec | None:
-    """Return the spec that a file of weights keeps; None for weights alone, such as the published ones.
-
-    Args:
-        path: A checkpoint of `cct fit`, or what `cct convert` made of one.
+    """Return the spec that a checkpoint, or what `cct convert` made of one, keeps; None for weights alone.
 
     Raises:
         InputError: The file cannot be read safely as a checkpoint.

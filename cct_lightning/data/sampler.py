@@ -85,7 +85,7 @@ def make_loader(
     Args:
         dataset: Its images.
         trainer: Tells which process this is, and where a resumed epoch continues; None: one process, from the start.
-        batch_size: Images that one process takes in a step.
+        batch_size: Images that this process takes in a step.
         num_workers: Processes that load batches.
         seed: Of the order of training, which drops an incomplete batch; None: evaluation, each image exactly once.
     """

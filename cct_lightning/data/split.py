@@ -1,8 +1,6 @@
-"""Stratified, seeded, nested subsets of a labeled set.
-
-One random order whose every prefix holds the classes in their proportions (±1) gives all of it: a validation split is
-a prefix, a 10% subset is a prefix of the 20% one. NumPy promises that RandomState's stream never changes between
-versions.
+"""Stratified, seeded, nested subsets of a labeled set, by one random order whose every prefix holds the classes in
+their proportions (±1): a validation split is a prefix, a 10% subset is a prefix of the 20% one. NumPy promises that
+RandomState's stream never changes between versions.
 """
 
 from collections.abc import Sequence
@@ -22,10 +20,7 @@ VALIDATION, SUBSET, DIGITS_TEST = 1, 2, 3
 def stratified_order(label: np.ndarray, *, seed: int, stream: int) -> np.ndarray:
     """Return positions 0..N-1 in a random order whose every prefix is stratified.
 
-    Args:
-        label: Class of each sample, (N,), not negative.
-        seed: Chooses the order.
-        stream: VALIDATION, SUBSET or DIGITS_TEST.
+    `label` is the class of each sample, (N,), not negative; `stream` is VALIDATION, SUBSET or DIGITS_TEST.
     """
     order, rank, count = _ranked(label, seed, stream)
     # Sample r of a class with n samples comes at (r + 1/2) / n of the way; ties keep their random order.
@@ -82,8 +77,8 @@ def split_up(label: np.ndarray, split: np.ndarray, subsets: Subsets, classes: Se
     Args:
         label: Class of each image, (N,).
         split: Published split of each image, (N,): 0 train, 1 val, 2 test.
-        subsets: What is wanted.
-        classes: Names of the classes, for messages.
+        subsets: Which images to train and validate on.
+        classes: Their names, for messages.
 
     Returns:
         Indices of `train`, `val` and `test`, sorted, (M,) int64 each; no two share an image.

@@ -66,7 +66,7 @@ def load_or_build(path: Path, key: dict[str, Any], build: Callable[[], Content])
 
     Args:
         path: The file.
-        key: What its pixels are made from; must be JSON.
+        key: What its pixels are made from, plain values as for JSON.
         build: Called, with the lock held, only when there is no such cache.
 
     Raises:

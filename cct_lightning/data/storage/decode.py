@@ -39,7 +39,7 @@ def decode(path: Path, *, in_chans: int, size: tuple[int, int] | None, interpola
         InputError: The file is broken or of a kind that has no 8-bit meaning; the message names it.
     """
     try:
-        return read_pixels(path, in_chans=in_chans, size=size, interpolation=interpolation)
+        return read_pixels(path, in_chans, size, interpolation)
     except Unreadable as error:
         raise InputError(unreadable(path, str(error))) from error
 
@@ -49,9 +49,7 @@ def unreadable(path: Path, reason: str) -> str:
     return f"Cannot read the image {path}: {reason}. Replace or remove the file."
 
 
-def read_pixels(
-    path: Path, *, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic"
-) -> np.ndarray:
+def read_pixels(path: Path, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic") -> np.ndarray:
     """Read one image; see `decode`, but raise Unreadable."""
     with _opened(path) as image:
         ImageOps.exif_transpose(image, in_place=True)

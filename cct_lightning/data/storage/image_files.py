@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, read_header, read_pixels, unreadable
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
@@ -80,37 +81,25 @@ class Read:
 
 
 def read_batches(
-    files: Sequence[Path],
-    *,
-    in_chans: int,
-    size: tuple[int, int],
-    batch_size: int,
-    interpolation: str = "bicubic",
-    threads: int | None = None,
+    files: Sequence[Path], spec: InputSpec, *, batch_size: int, threads: int | None = None
 ) -> Iterator[Read]:
-    """Read images batch by batch, in order, ahead of the batch that is being used.
+    """Read images as the stored pixels of a spec, batch by batch, in order, ahead of the batch that is being used.
 
-    Args:
-        files: Image files.
-        in_chans: 1 for grey, 3 for RGB.
-        size: (H, W) in pixels to bring every image to.
-        batch_size: Files of a batch.
-        interpolation: `bilinear` or `bicubic`, see `decode`.
-        threads: Threads that read; None: one for each core.
+    `threads` is how many read; None: one for each core.
     """
     batches = [files[i : i + batch_size] for i in range(0, len(files), batch_size)]
     chunks = [chunk for batch in batches for chunk in _chunks(batch)]
     ahead = 2 * -(-batch_size // _CHUNK) + 4 * (threads or cores())
 
     def read(path: Path) -> np.ndarray:
-        return read_pixels(path, in_chans=in_chans, size=size, interpolation=interpolation)
+        return read_pixels(path, spec.in_chans, spec.stored_size, spec.decode_interpolation)
 
     results = _in_order(read, Path(), chunks, threads=threads, ahead=ahead)
     for batch in batches:
         parts = [next(results) for _ in _chunks(batch)]
         images = [image for some, _ in parts for image in some]
         problems = {path: unreadable(path, why) for _, some in parts for path, why in some.items()}
-        pixels = np.stack(images) if images else np.empty((0, in_chans, *size), np.uint8)
+        pixels = np.stack(images) if images else np.empty((0, spec.in_chans, *spec.stored_size), np.uint8)
         yield Read(batch, torch.from_numpy(pixels), problems)
 
 
@@ -135,7 +124,7 @@ def decode_all(
     """
 
     def read(path: Path) -> np.ndarray:
-        pixels = read_pixels(path, in_chans=in_chans, size=size if resize else None)
+        pixels = read_pixels(path, in_chans, size if resize else None)
         if pixels.shape[1:] != size:
             h, w = pixels.shape[1:]
             raise Unreadable(f"is {h}x{w} pixels where the others are {size[0]}x{size[1]}")

@@ -88,21 +88,16 @@ def open_stored(request: Request) -> StoredImages:
         # Several processes may start at once, and torchvision does not expect another one to download with it.
         with cache.locked(_cache_folder(request) / f"{source.name}-{_digest(place.resolve())}.download"):
             fetch(source, place, allowed=request.download)
-    base = place / source.base
     if not source.made_of_images:
         if request.stream:
             raise InputError(f"{source.title} comes as whole arrays, so it cannot be streamed. Leave stream out.")
-        stamp = _stamp(base, source.files)
-        pool = _open(request, place, None, stamp, lambda: _arrays(source, _read(request, place)))
-        return _stored(pool, source.classes, None)
+        return _open(request, place, None, lambda: _arrays(source, _read(request, place)))
     files = _read(request, place)
     assert isinstance(files, Files)
     _check_labels(files.label, len(files.classes), str(files.root))
     if request.stream:
         return _streamed(request, files)
-    stamp = _stamp(files.root, files.path)
-    pool = _open(request, place, request.size, stamp, lambda: _decoded(request, files))
-    return _stored(pool, files.classes, files)
+    return _open(request, place, files, lambda: _decoded(request, files))
 
 
 def _read(request: Request, place: Path) -> Arrays | Files:
@@ -129,18 +124,20 @@ def _cache_folder(request: Request) -> Path:
     return next((folder for folder in folders if writable(folder)), folders[0])
 
 
-def _open(
-    request: Request, place: Path, size: tuple[int, int] | None, stamp: str, build: Callable[[], Content]
-) -> Pool:
+def _open(request: Request, place: Path, files: Files | None, build: Callable[[], Content]) -> StoredImages:
+    """Open the cache, or build it, of image files, or of arrays where there are none."""
     source = request.source
+    size = None if files is None else request.size
+    stamp = _stamp(place / source.base, source.files) if files is None else _stamp(files.root, files.path)
     key = {"version": cache.VERSION, "source": source.name + source.code, "size": size, "content": stamp}
     # One slot for each source, place and size: a change of content replaces the cache instead of adding another.
     name = f"{source.name}-{_digest(place.resolve(), size)}.safetensors"
-    for folder in cache_folders(request.cache_dir):
-        pool = cache.load(folder / name, key)
-        if pool is not None:
-            return pool
-    return cache.load_or_build(_cache_folder(request) / name, key, build)
+    there = (cache.load(folder / name, key) for folder in cache_folders(request.cache_dir))
+    pool = next(filter(None, there), None) or cache.load_or_build(_cache_folder(request) / name, key, build)
+    assert pool.image is not None
+    _, channels, height, width = pool.image.shape
+    classes = source.classes if files is None else files.classes
+    return StoredImages(**vars(pool), classes=classes, in_chans=channels, size=(height, width), files=files)
 
 
 def _digest(*parts: object) -> str:
@@ -159,29 +156,15 @@ def _stamp(root: Path, names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _stored(pool: Pool, classes: tuple[str, ...], files: Files | None) -> StoredImages:
-    assert pool.image is not None
-    _, channels, height, width = pool.image.shape
-    return StoredImages(**vars(pool), classes=classes, in_chans=channels, size=(height, width), files=files)
-
-
 def _streamed(request: Request, files: Files) -> StoredImages:
     source = request.source
     if request.size is None:
         raise InputError("A streamed folder needs data.img_size: the height and width to bring its images to.")
     channels = source.in_chans or 3
     decode(files.root / files.path[0], in_chans=channels, size=request.size)  # a wrong tree shows at once
-    return StoredImages(
-        classes=files.classes,
-        label=torch.from_numpy(files.label),
-        split=torch.from_numpy(files.split),
-        in_chans=channels,
-        size=request.size,
-        mean=source.mean,
-        std=source.std,
-        image=None,
-        files=files,
-    )
+    label, split = torch.from_numpy(files.label), torch.from_numpy(files.split)
+    pool = Pool(image=None, label=label, split=split, mean=source.mean, std=source.std)
+    return StoredImages(**vars(pool), classes=files.classes, in_chans=channels, size=request.size, files=files)
 
 
 def _arrays(source: Source, arrays: Any) -> Content:
@@ -210,14 +193,8 @@ def _decoded(request: Request, files: Files) -> Content:
         height, width = size or sizes.pop()
     else:
         height, width = size
-    chunks = decode_all(
-        files.root,
-        files.path,
-        in_chans=channels,
-        size=(height, width),
-        resize=size is not None,
-        title=request.source.name,
-    )
+    given, title = size is not None, request.source.name
+    chunks = decode_all(files.root, files.path, in_chans=channels, size=(height, width), resize=given, title=title)
     shape = (len(files.path), channels, height, width)
     return Content(chunks=chunks, shape=shape, label=files.label, split=files.split)
 
