@@ -92,15 +92,9 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """Augment and normalize.
+        """Augment and normalize uint8 images (B, C, H, W) to (B, C, *size) in the module's dtype.
 
-        Args:
-            images: uint8, shape (B, C, H, W).
-            index: The samples' places in the data set, int64, shape (B,).
-            epoch: The epoch, from 0.
-
-        Returns:
-            Normalized images, shape (B, C, *size), in the module's dtype.
+        `index` names the samples' places in the data set, (B,) int64; epochs count from 0.
 
         Raises:
             InputError: Images or indices of the wrong type or shape.

@@ -19,9 +19,6 @@ class InputTransform(nn.Module):
 
     Its constants stay float32, whatever the module is converted to.
 
-    Args:
-        spec: Sizes, crop or resize, mean and std.
-
     Raises:
         InputError: The spec has no mean and std, or not one positive number per channel.
     """
@@ -48,13 +45,7 @@ class InputTransform(nn.Module):
 
     @torch.no_grad()
     def forward(self, stored: Tensor) -> Tensor:
-        """Turn stored pixels into what the model takes.
-
-        Args:
-            stored: uint8, shape (B, C, H, W).
-
-        Returns:
-            float32, shape (B, C, *img_size).
+        """Turn stored pixels (B, C, H, W) uint8 into what the model takes, (B, C, *img_size) float32.
 
         Raises:
             InputError: Images of the wrong type or shape.

@@ -48,12 +48,11 @@ class MixingPolicy:
     off_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("prob", "switch_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is a probability from 0 to 1; got {getattr(self, name)!r}.")
-        for name in ("mixup_alpha", "cutmix_alpha"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is 0 (off) or positive; got {getattr(self, name)!r}.")
+        for name, value in vars(self).items():
+            if name in ("prob", "switch_prob") and not 0 <= value <= 1:
+                raise InputError(f"{name} is a probability from 0 to 1; got {value!r}.")
+            if name in ("mixup_alpha", "cutmix_alpha") and not 0 <= value < math.inf:
+                raise InputError(f"{name} is 0 (off) or positive; got {value!r}.")
         if self.mixup_alpha == 0 and self.cutmix_alpha == 0:
             raise InputError("mixup_alpha and cutmix_alpha are both 0, so nothing is mixed; leave mixing out.")
         if self.off_epoch is not None and self.off_epoch < 0:
@@ -61,13 +60,7 @@ class MixingPolicy:
 
 
 class Mixing(nn.Module):
-    """Mix every image of a batch with its partner, by mixup or by cutmix.
-
-    Args:
-        policy: When and how strongly.
-        num_classes: K.
-        seed: The run's seed.
-    """
+    """Mix every image of a batch with its partner, by mixup or by cutmix; K is `num_classes`, `seed` the run's."""
 
     def __init__(self, policy: MixingPolicy, *, num_classes: int, seed: int = 0) -> None:
         super().__init__()
@@ -81,16 +74,10 @@ class Mixing(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
+        """Mix a batch of float images (b, C, H, W) and labels (b,) int64.
 
-        Args:
-            images: Floats, shape (b, C, H, W).
-            labels: Classes, int64, shape (b,).
-            epoch: The epoch, from 0.
-            step: The batch's number within the epoch; the same on every rank.
-
-        Returns:
-            Mixed images as they came, and targets whose rows sum to one, float32, shape (b, K).
+        `step` is the batch's number within the epoch, the same on every rank; epochs count from 0. Returns the mixed
+        images in their dtype, and targets whose rows sum to one, float32, (b, K).
         """
         targets = F.one_hot(labels, self.num_classes).to(torch.float32)
         if self.policy.off_epoch is not None and epoch >= self.policy.off_epoch:
@@ -111,9 +98,8 @@ class Mixing(nn.Module):
         mix, switch, y, x = draws[0, :4].double().unbind()
         gammas = draws[0, 4:].double().view(4, 3, _ATTEMPTS)
         on = mix < policy.prob
-        cut = switch < (policy.switch_prob if policy.mixup_alpha else 1.0)
-        if not policy.cutmix_alpha:
-            cut = torch.zeros_like(cut)
+        switch_prob = policy.switch_prob if policy.mixup_alpha else 1.0
+        cut = switch < (switch_prob if policy.cutmix_alpha else 0.0)
         lam_mix = _beta(policy.mixup_alpha, gammas[:2])
         lam_cut = _beta(policy.cutmix_alpha, gammas[2:])
         rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
@@ -134,12 +120,7 @@ def _span(places: Tensor, fraction: Tensor, center: Tensor) -> Tensor:
 
 
 def _beta(alpha: float, draws: Tensor) -> Tensor:
-    """Beta(alpha, alpha) from two gamma variates; 1 where alpha is 0.
-
-    Args:
-        alpha: Both parameters.
-        draws: Uniform numbers, float64, shape (2, 3, attempts).
-    """
+    """Beta(alpha, alpha) from two gamma variates and uniform numbers (2, 3, attempts) float64; 1 where alpha is 0."""
     if not alpha:
         return torch.ones((), dtype=draws.dtype, device=draws.device)
     gamma = _log_gamma_variate(alpha, draws)  # logarithms: a small alpha underflows

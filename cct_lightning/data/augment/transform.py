@@ -16,13 +16,7 @@ from cct_lightning.errors import InputError
 
 
 class BatchTransform(nn.Module):
-    """Turn a uint8 batch into what the model takes.
-
-    Args:
-        spec: What the model's images are, with mean, std and classes.
-        policy: Augmentation of training images.
-        mixing: Mixing of training batches; None: none.
-        seed: Of every random choice.
+    """Turn a uint8 batch into what the model takes; policy, mixing and the seed of both are for training batches.
 
     Raises:
         InputError: The spec has no mean and std.
@@ -44,15 +38,9 @@ class BatchTransform(nn.Module):
 
     @torch.no_grad()
     def train_batch(self, batch: Batch, *, epoch: int, step: int) -> Batch:
-        """Augment, normalize and mix.
+        """Augment, normalize and mix the batch of this number in its epoch, both from 0.
 
-        Args:
-            batch: uint8 images (B, C, H, W), labels (B,), indices (B,).
-            epoch: From 0.
-            step: Number of the batch in its epoch, from 0.
-
-        Returns:
-            Normalized images (B, C, *img_size); labels (B,), or (B, K) where mixing is on; indices (B,).
+        Its images become (B, C, *img_size), its labels (B, K) where mixing is on.
         """
         image, label = self.augment(self._room(batch.image), batch.index, epoch), batch.label
         if self.mixing is not None:
