@@ -25,21 +25,13 @@ F = TypeVar("F", bound=Function)
 
 
 class Range(NamedTuple):
-    """An operation's argument at level t from 0 to 1: base + span * t, with these twists.
+    """An operation's argument at level t from 0 to 1: base + span * t, with these twists."""
 
-    Args:
-        base: At level 0.
-        span: From level 0 to level 1.
-        signed: Half the time, base - span * t instead.
-        side: The span is a fraction of this side of the image.
-        whole: The change is rounded to a whole number: 0.0 truncates, 0.5 takes the nearest; None leaves it.
-    """
-
-    base: float = 0.0
-    span: float = 0.0
-    signed: bool = False
-    side: Literal["width", "height"] | None = None
-    whole: float | None = None
+    base: float = 0.0  # at level 0
+    span: float = 0.0  # from level 0 to level 1
+    signed: bool = False  # half the time, base - span * t instead
+    side: Literal["width", "height"] | None = None  # the span is a fraction of this side of the image
+    whole: float | None = None  # the change is rounded to a whole number: 0.0 truncates, 0.5 takes the nearest
 
 
 class Sampling(NamedTuple):
