@@ -1,6 +1,7 @@
 """Checks the runs of a grid before the first one starts, with the parser and the classes that the runs will use."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from cct_lightning.ablation.grid import GridRun
 from cct_lightning.ablation.plan import Checked
@@ -8,7 +9,7 @@ from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import parse, plain, run_parser
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
-from cct_lightning.models.complexity import Costs, summarize
+from cct_lightning.runs.labels import costs
 from cct_lightning.tracking.progress import quiet_libraries
 
 
@@ -23,7 +24,7 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
         InputError: A run that would not start.
     """
     quiet_libraries()
-    known: dict[str, Costs] = {}
+    known: dict[str, dict[str, Any]] = {}
     checked = []
     for run in runs:
         try:
@@ -35,10 +36,9 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
                 built = run_parser("fit").instantiate(options)
                 if prepare:
                     built.data.prepare()
-                hparams = built.model.hparams
-                known[key] = summarize(built.model.net, tuple(hparams["img_size"]), hparams["in_chans"])
+                known[key] = costs(built.model)
         except InputError as error:
             raise InputError(f"The run {run.name} would not start: {error}") from error
         cost, epochs = known[key], options.trainer.max_epochs or 0
-        checked.append(Checked(run=run, config=config, params=cost.params, macs=cost.macs, epochs=epochs))
+        checked.append(Checked(run=run, config=config, params=cost["params"], macs=cost["macs"], epochs=epochs))
     return checked

@@ -110,12 +110,7 @@ def cluster(address: str | None) -> Iterator[tuple[int, float]]:
 
 
 def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
-    """Train runs until all have ended or the user interrupts.
-
-    Args:
-        todo: The runs.
-        folder: Folder of the ablation.
-        share: What each gets.
+    """Train runs of the ablation in a folder until all have ended or the user interrupts.
 
     Returns:
         Whether they were interrupted: then the running ones have saved and ended.

@@ -18,8 +18,6 @@ import yaml
 from cct_lightning.config.options import SEED
 from cct_lightning.errors import InputError, nearest
 
-ABLATIONS = Path(__file__).parents[1] / "configs" / "ablations"
-
 _NEEDED = ("program", "command", "method", "parameters")
 # What W&B's sweep files may hold, and a grid may carry.
 _FIELDS = (*_NEEDED, "name", "description", "metric", "project", "entity", "run_cap")
@@ -29,36 +27,22 @@ _RESERVED = ("run_dir", "resume", "config")
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A grid as its file has it.
+    """A grid as its file has it."""
 
-    Attributes:
-        name: Name of the ablation: that of the file.
-        command: Words after `cct fit` that all runs share, such as `--config=cifar10`.
-        parameters: Option of `cct fit` -> its values, in the order of the file.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    parameters: dict[str, tuple[Any, ...]]
+    name: str  # of the ablation: that of the file
+    command: tuple[str, ...]  # words after `cct fit` that all runs share, such as `--config=cifar10`
+    parameters: dict[str, tuple[Any, ...]]  # option of `cct fit` -> its values, in the order of the file
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridRun:
-    """One run of a grid.
+    """One run of a grid."""
 
-    Attributes:
-        name: Name of its folder: variant and seed.
-        variant: What differs from the other runs, the seed apart: `arch=cct_7_3x2-pool=seqpool`.
-        index: Place in the grid, from 0.
-        parameters: Option of `cct fit` -> value.
-        command: Words after `cct fit` that all runs of the grid share.
-    """
-
-    name: str
-    variant: str
-    index: int
-    parameters: dict[str, Any]
-    command: tuple[str, ...]
+    name: str  # of its folder: variant and seed
+    variant: str  # what differs from the other runs, the seed apart: `arch=cct_7_3x2-pool=seqpool`
+    index: int  # place in the grid, from 0
+    parameters: dict[str, Any]  # option of `cct fit` -> value
+    command: tuple[str, ...]  # words after `cct fit` that all runs of the grid share
 
     @property
     def arguments(self) -> list[str]:
@@ -68,7 +52,8 @@ class GridRun:
 
 def ablations() -> dict[str, Path]:
     """Return the shipped grids by name."""
-    return {path.stem: path for path in sorted(ABLATIONS.glob("*.yaml"))}
+    folder = Path(__file__).parents[1] / "configs" / "ablations"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find_grid(name: str) -> Path:

@@ -18,28 +18,21 @@ from cct_lightning.runs.state import RunState, read_state
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A run that would start.
-
-    Attributes:
-        config: Its configuration.
-        params: Trainable parameters.
-        macs: Multiply-accumulates of the forward pass of one image.
-        epochs: Epochs.
-    """
+    """A run that would start."""
 
     run: GridRun
     config: ResolvedConfig
-    params: int
-    macs: int
+    params: int  # trainable
+    macs: int  # multiply-accumulates of the forward pass of one image
     epochs: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Checked):
-    """A run of the plan: its folder, absolute, and its state now."""
+    """A run of the plan."""
 
-    folder: Path
-    state: RunState
+    folder: Path  # absolute
+    state: RunState  # now
 
     def write_record(self) -> None:
         """Make the folder and note the run's place in the ablation there; what an earlier attempt noted stays."""

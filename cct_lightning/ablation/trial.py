@@ -25,21 +25,13 @@ _WAIT_FOR_SAVE = 60.0  # seconds that a run may take to save and end
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is to do, in plain types, which Ray hands on.
+    """What a worker is to do, in plain types, which Ray hands on."""
 
-    Attributes:
-        folder: Run folder.
-        arguments: Words after `cct fit`; the last is the folder.
-        threads: CPU threads.
-        attempts: How often to try.
-        cwd: Where `cct ablate` was started: the user's own modules and relative paths are found there.
-    """
-
-    folder: str
-    arguments: list[str]
-    threads: int
+    folder: str  # of the run
+    arguments: list[str]  # words after `cct fit`; the last is the folder
+    threads: int  # of the CPU
     attempts: int
-    cwd: str
+    cwd: str  # where `cct ablate` was started: the user's own modules and relative paths are found there
 
 
 def trial(config: dict[str, Any]) -> None:

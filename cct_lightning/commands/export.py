@@ -1,11 +1,8 @@
 """`cct export`: a checkpoint as one file that runs without this package, as ONNX or as a torch.export program.
 
 Both take normalized images (B, C, H, W) float32 of any batch size and give logits (B, K). What a user of the file needs
-beyond that is stored in it, as JSON: in ONNX under the metadata of the model, in the `.pt2` file as the extra file
-`metadata.json`: the model's name and the fields of its `InputSpec`. Those are `img_size`, `in_chans`, `classes`,
-`mean`, `std` and, under `preprocessing`, the size that files are decoded at (shorter side resized, center cropped),
-whether their center is cropped to `img_size` or all of it resized, both interpolations, and the pixel value that is 1
-for mean and std.
+beyond that is in it as JSON, in ONNX in the model's metadata, in `.pt2` as the extra file `metadata.json`: the model's
+name (`arch`), and `img_size`, `in_chans`, `classes`, `mean`, `std` and `preprocessing` as `InputSpec` describes them.
 
 Letters: B batch, C channels, (H, W) image, K classes.
 """

@@ -14,9 +14,8 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from cct_lightning.errors import TrainingFailed
 from cct_lightning.models.weights.reader import load_verified as load_verified
+from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import replacing
-
-LAST, PREVIOUS = "last.ckpt", "prev.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -43,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, sync=True) as temporary:
                 temporary.write_bytes(buffer.getbuffer())
-                if path.name == LAST and path.exists():
+                if path.name == RunFolder.LAST and path.exists():
                     _keep(path)
         except OSError as error:
             kept = f" ({path.name} of before is whole)" if path.exists() else ""
@@ -60,7 +59,7 @@ def checkpoint_io(strategy: object) -> list[AtomicCheckpointIO]:
 
 def _keep(path: Path) -> None:
     # A second name for the same bytes, so that there is no moment without a last.ckpt.
-    previous = path.with_name(PREVIOUS)
+    previous = path.with_name(RunFolder.PREVIOUS)
     try:
         with replacing(previous) as link:
             os.link(path, link)

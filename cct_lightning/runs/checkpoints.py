@@ -66,47 +66,39 @@ def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> 
 
 
 def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
-    """Return the checkpoint to continue from, every byte of it verified.
+    """Return the checkpoint to continue from, every byte of it verified, and a line for the user.
 
-    Args:
-        run_dir: Run folder.
-        resume: `auto`, `never`, or a path.
-
-    Returns:
-        The file, None to begin; and one line for the user where last.ckpt was damaged, else an empty string.
+    The checkpoint is None to begin; the line is empty unless last.ckpt was damaged. `resume` is `auto`, `never`, or a
+    path.
 
     Raises:
         InputError: The file is missing, damaged or no checkpoint, or the folder holds a run that must not be continued.
     """
-    if resume == "auto":
-        return _newest_verified(run_dir)
+    begun = (run_dir / RunFolder.CONFIG).is_file()
     if resume == "never":
-        if (run_dir / RunFolder.CONFIG).exists():
+        if begun:
             raise InputError(
                 f"{run_dir} holds a run already: choose another --run_dir, or --resume auto to continue it."
             )
         return None, ""
-    if not Path(resume).is_file():
-        raise InputError(f"No checkpoint at {resume}: --resume takes auto, never, or the path of a checkpoint.")
-    load_verified(Path(resume))
-    return Path(resume), ""
-
-
-def _newest_verified(run_dir: Path) -> tuple[Path | None, str]:
+    if resume != "auto":
+        if not Path(resume).is_file():
+            raise InputError(f"No checkpoint at {resume}: --resume takes auto, never, or the path of a checkpoint.")
+        load_verified(Path(resume))
+        return Path(resume), ""
     damaged: list[str] = []
-    for path in (run_dir / RunFolder.LAST, run_dir / RunFolder.PREVIOUS):
-        if path.is_file():
-            try:
-                load_verified(path)
-            except InputError as error:
-                damaged.append(str(error).rstrip("."))
-                continue
-            if not (run_dir / RunFolder.CONFIG).is_file():
-                raise InputError(
-                    f"{run_dir} holds a checkpoint and no config.yaml that says of which run: give it with "
-                    f"--resume {path} and another --run_dir, or delete it to begin again."
-                )
-            return path, f"{'; '.join(damaged)}: continuing from {path.name}, the one before." if damaged else ""
+    for path in filter(Path.is_file, (run_dir / RunFolder.LAST, run_dir / RunFolder.PREVIOUS)):
+        try:
+            load_verified(path)
+        except InputError as error:
+            damaged.append(str(error).rstrip("."))
+            continue
+        if not begun:
+            raise InputError(
+                f"{run_dir} holds a checkpoint and no config.yaml that says of which run: give it with "
+                f"--resume {path} and another --run_dir, or delete it to begin again."
+            )
+        return path, f"{'; '.join(damaged)}: continuing from {path.name}, the one before." if damaged else ""
     if damaged:
         raise InputError(f"{'; '.join(damaged)}, and none before it is left: delete {run_dir} to begin again.")
     return None, ""

@@ -15,25 +15,15 @@ _TAIL = 1 << 16  # bytes of metrics.csv that hold the last validation
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """The state of a run.
+    """The state of a run."""
 
-    Attributes:
-        status: `interrupted` runs have begun and are not running.
-        reason: Why it failed.
-        epoch: Epochs completed.
-        accuracy: Test accuracy of a finished run, else that of the last validation, 0 to 1; None before the first.
-        seconds: Wall time of a finished run.
-        began: When the current attempt began, seconds since 1970.
-        began_at: Epochs that were completed then.
-    """
-
-    status: Status
-    reason: str = ""
-    epoch: int = 0
-    accuracy: float | None = None
-    seconds: float | None = None
-    began: float | None = None
-    began_at: int = 0
+    status: Status  # `interrupted` runs have begun and are not running
+    reason: str = ""  # why it failed
+    epoch: int = 0  # epochs completed
+    accuracy: float | None = None  # in the test of a finished run, else in the last validation, 0 to 1; None before one
+    seconds: float | None = None  # wall time of a finished run
+    began: float | None = None  # when the current attempt began, seconds since 1970
+    began_at: int = 0  # epochs that were completed then
 
 
 def read_state(folder: Path, *, mine: bool = False) -> RunState:
