@@ -28,8 +28,7 @@ class Stopped(SystemExit):
 class Interrupts:
     """Note the first signal; a second Ctrl-C ends at once, as Python would."""
 
-    def __init__(self) -> None:
-        self.received = 0  # number of the signal; 0 while there is none
+    received = 0  # number of the signal; 0 while there is none
 
     def listen(self) -> None:
         """Handle the signals; Lightning puts the handlers that were there before back when fit ends."""

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
@@ -24,12 +24,7 @@ _STEPS_BETWEEN_TALKS = 5  # of several processes about signals and time: each ta
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep last.ckpt.
-
-    Args:
-        run_dir: Run folder.
-        every_minutes: Minutes between two saves within an epoch; its end always saves.
-    """
+    """Keep last.ckpt in a run folder, with `every_minutes` between two saves within an epoch; its end always saves."""
 
     def __init__(self, *, run_dir: Path, every_minutes: float) -> None:
         self.path, self.every_seconds = run_dir / RunFolder.LAST, 60 * every_minutes
@@ -38,7 +33,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = 0.0, -1
         self._talk: Any = None  # a process group, where there are several processes
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals."""
         self.interrupts.listen()
         self._at_the_end = False
@@ -46,9 +41,7 @@ class LastCheckpoint(Checkpoint):
         self._talk = distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save, or stop, where the accumulated gradients were just used."""
         steps, rest = divmod(batch_idx, trainer.accumulate_grad_batches)
         if rest:
@@ -66,7 +59,7 @@ class LastCheckpoint(Checkpoint):
         finally:
             self._between_batches = False
 
-    def _decide(self, trainer: pl.Trainer, steps: int) -> tuple[int, bool]:
+    def _decide(self, trainer: Trainer, steps: int) -> tuple[int, bool]:
         # The signal to obey, and whether it is time to save. Rank 0 decides, or ranks would wait for each other.
         number, due = self.interrupts.received, time.monotonic() - self._saved_at >= self.every_seconds
         if self._talk is not None:
@@ -77,22 +70,22 @@ class LastCheckpoint(Checkpoint):
             number, due = int(said[0]), bool(said[1])
         return number, due or steps == 0
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop; several processes wait for the end of the validation, since their batches are not in step."""
         if self.interrupts.received and trainer.world_size == 1 and not trainer.sanity_checking:
             raise Stopped(self.interrupts.received)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save when a signal came in validation, now that the trained weights are back in place of their average."""
         if isinstance(exception, Stopped) and trainer.validating:
             self._end(trainer, exception)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training; a longer run continues where it is, also in the middle of an epoch."""
         self._at_the_end = True
         self._save(trainer)
 
-    def _end(self, trainer: pl.Trainer, stopped: Stopped) -> None:
+    def _end(self, trainer: Trainer, stopped: Stopped) -> None:
         if trainer.global_step > self._saved_step or trainer.validating:
             self._save(trainer)
         if trainer.is_global_zero:
@@ -101,16 +94,14 @@ class LastCheckpoint(Checkpoint):
                 file=sys.stderr,
             )
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: Trainer) -> None:
         # What was logged first: a continued run does not log it again.
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the loops' progress into the form that Lightning restarts from exactly."""
         if trainer.training or trainer.validating:
             make_restart_exact(trainer, checkpoint, between_batches=self._between_batches, at_the_end=self._at_the_end)

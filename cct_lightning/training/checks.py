@@ -1,4 +1,7 @@
-"""What a run needs of the machine and of its options, asked before the first step."""
+"""What a run needs of the machine and of its options, asked before the first step.
+
+Every check raises InputError: one sentence about the first thing that is wrong.
+"""
 
 import os
 import shutil
@@ -22,14 +25,9 @@ from cct_lightning.training.optim.schedule import check_epochs
 from cct_lightning.training.precision import check_precision
 from cct_lightning.training.sharding import is_sharded
 
-MaxTime = str | timedelta | dict[str, int]
-
 
 def device_type(accelerator: object) -> str:
-    """Return the kind of device that the Trainer will take: `cpu`, `cuda` or `mps`.
-
-    Args:
-        accelerator: The Trainer's option, such as `auto`, `cpu` or `gpu`.
+    """Return the kind of device (`cpu`, `cuda`, `mps`) that the Trainer takes for its option (`auto`, `cpu`, `gpu`).
 
     Raises:
         InputError: A GPU is asked for and PyTorch finds none.
@@ -50,15 +48,7 @@ def devices_asked_for(devices: int | str | list[int]) -> int:
 
 
 def check_devices(devices: int, device_type: str) -> None:
-    """Check that a machine without GPUs has a core for each process.
-
-    Args:
-        devices: Processes on this machine.
-        device_type: `cpu`, `cuda` or `mps`; Lightning counts GPUs itself.
-
-    Raises:
-        InputError: It has not.
-    """
+    """Check that a machine without GPUs has a core for each process on it; Lightning counts GPUs itself."""
     if device_type == "cpu" and devices > cores():
         raise InputError(
             f"{devices} devices are asked for and this machine has no GPU and {cores()} CPU cores: lower "
@@ -67,21 +57,16 @@ def check_devices(devices: int, device_type: str) -> None:
 
 
 def check_compiler(device_type: str) -> None:
-    """Check that torch.compile finds what it builds its kernels with.
-
-    Args:
-        device_type: `cpu` needs a C++ compiler, others a C compiler; all need Python's headers.
-
-    Raises:
-        InputError: Something is missing.
-    """
-    variable, names = ("CXX", ("c++", "g++", "clang++")) if device_type == "cpu" else ("CC", ("cc", "gcc", "clang"))
+    """Check that torch.compile finds what it builds kernels with: a C++ compiler for `cpu`, C for others, Python.h."""
+    language, variable, names = (
+        ("C++", "CXX", ("c++", "g++", "clang++")) if device_type == "cpu" else ("C", "CC", ("cc", "gcc", "clang"))
+    )
     asked = os.environ.get(variable)
     if not any(shutil.which(name) for name in ([asked] if asked else names)):
         found = f"the one that {variable} names ({asked}) is not there" if asked else f"{', '.join(names)} are not"
         raise InputError(
-            f"--model.compile needs a {'C++' if device_type == 'cpu' else 'C'} compiler and {found} on the PATH: "
-            "install one (such as the package gcc or build-essential) or leave --model.compile out."
+            f"--model.compile needs a {language} compiler and {found} on the PATH: install one (such as the package "
+            "gcc or build-essential) or leave --model.compile out."
         )
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         raise InputError(
@@ -90,34 +75,12 @@ def check_compiler(device_type: str) -> None:
         )
 
 
-def _check_length(optim: Optim, epochs: int | None, max_steps: int, max_time: MaxTime | None) -> None:
-    if max_steps == 0 or max_steps < -1:
-        raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
-    if max_time is not None:
-        try:
-            left = Timer(max_time).time_remaining()
-        except (MisconfigurationException, TypeError):
-            left = None
-        if not left or left <= 0:
-            raise InputError(
-                f"trainer.max_time is {max_time!r}: give a time in days, hours, minutes and seconds, as 00:01:30:00."
-            )
-    limited = max_steps > 0 or max_time is not None
-    if epochs is None and not limited:
-        raise InputError(
-            "A run needs a length: give --trainer.max_epochs, max_steps or max_time, or a recipe that has it with "
-            "--config."
-        )
-    if epochs is not None and not (epochs == -1 and limited):
-        check_epochs(optim, epochs=epochs)
-
-
 def check_training(
     optim: Optim,
     *,
     epochs: int | None,
     max_steps: int = -1,
-    max_time: MaxTime | None = None,
+    max_time: str | timedelta | dict[str, int] | None = None,
     precision: str | int,
     device_type: str,
     compile: bool,
@@ -130,24 +93,34 @@ def check_training(
 
     Args:
         optim: Optimizer and schedule.
-        epochs: Epochs of the whole run; None or -1: no limit.
-        max_steps: Optimizer steps of the whole run; -1: no limit.
-        max_time: Time of the whole run, as Lightning takes it (`DD:HH:MM:SS`); None: no limit.
-        precision: One of Lightning's.
-        device_type: `cpu`, `cuda` or `mps`.
-        compile: Whether torch.compile is asked for.
-        accumulate: Batches that are accumulated before an optimizer step.
-        devices: Of one machine, as many as are known before the Trainer counts them.
-        num_nodes: Machines.
+        epochs: Of the whole run, as `max_steps` (of the optimizer) and `max_time` are (Lightning's: `DD:HH:MM:SS`);
+            None or -1: no limit.
+        precision: One of Lightning's; device_type: `cpu`, `cuda` or `mps`; compile: whether torch.compile is asked for.
+        accumulate: Batches before an optimizer step.
+        devices: Of each of the `num_nodes` machines, as many as are known before the Trainer counts them.
         global_batch_size: Images per optimizer step; None: it follows from the others.
-
-    Raises:
-        InputError: The first thing that is wrong.
     """
-    _check_length(optim, epochs, max_steps, max_time)
+    if max_steps == 0 or max_steps < -1:
+        raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
+    if max_time is not None:
+        try:
+            left = Timer(max_time).time_remaining() or 0
+        except (MisconfigurationException, TypeError):
+            left = 0
+        if left <= 0:
+            raise InputError(
+                f"trainer.max_time is {max_time!r}: give a time in days, hours, minutes and seconds, as 00:01:30:00."
+            )
+    limited = max_steps > 0 or max_time is not None
+    if epochs is None and not limited:
+        raise InputError(
+            "A run needs a length: give --trainer.max_epochs, max_steps or max_time, or a recipe that has it with "
+            "--config."
+        )
+    if epochs is not None and not (epochs == -1 and limited):
+        check_epochs(optim, epochs=epochs)
     find_optimizer(optim.optimizer)
-    if accumulate < 1:
-        raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
+    at_least(1, "trainer.accumulate_grad_batches", accumulate)
     check_devices(at_least(1, "trainer.devices", devices), device_type)
     at_least(1, "trainer.num_nodes", num_nodes)
     if global_batch_size is not None:
@@ -158,40 +131,25 @@ def check_training(
 
 
 def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float | None) -> None:
-    """Check that nothing is asked for that needs full weights in training, where each device holds pieces.
-
-    Args:
-        trainer: Of the run.
-        optimizer: Name, import path, or class_path and init_args.
-        ema_decay: Of the average of the weights; None: none is kept.
-
-    Raises:
-        InputError: Something is.
-    """
+    """Check that no optimizer and no average needs full weights in training, where each device holds pieces."""
     if not is_sharded(trainer):
         return
-    if find_optimizer(optimizer).needs_full_weights:
-        raise InputError(
-            f"{str(optimizer).capitalize()} needs full matrices, and FSDP keeps pieces of them on each device: use "
-            "--trainer.strategy ddp, or --model.optim.optimizer adamw."
-        )
-    if ema_decay is not None:
-        raise InputError(
-            "The average of the weights needs full weights, and FSDP keeps pieces of them on each device: use "
-            "--trainer.strategy ddp, or --model.ema_decay null."
-        )
+    for asked, what, instead in (
+        (
+            find_optimizer(optimizer).needs_full_weights,
+            f"{str(optimizer).capitalize()} needs full matrices",
+            "--model.optim.optimizer adamw",
+        ),
+        (ema_decay is not None, "The average of the weights needs full weights", "--model.ema_decay null"),
+    ):
+        if asked:
+            raise InputError(
+                f"{what}, and FSDP keeps pieces of them on each device: use --trainer.strategy ddp, or {instead}."
+            )
 
 
 def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Check that a checkpoint belongs to a model.
-
-    Args:
-        model: A `Classifier`.
-        checkpoint: Of `cct fit`.
-
-    Raises:
-        InputError: It has weights of other names or shapes.
-    """
+    """Check that the weights in a checkpoint of `cct fit` have the names and shapes of a `Classifier`'s."""
     ours, theirs = (
         {(name, getattr(value, "shape", None)) for name, value in state.items()}
         for state in (model.state_dict(), checkpoint["state_dict"])
@@ -205,11 +163,7 @@ def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
 
 
 def check_continues(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Check that training can continue from a checkpoint; see `check_fits`.
-
-    Raises:
-        InputError: It belongs to another model, or its optimizer trains other parts or in another way.
-    """
+    """Check that a checkpoint is of this model, and that its optimizer trains the same parts in the same way."""
     check_fits(model, checkpoint)
     theirs, ours = checkpoint["hyper_parameters"], model.hparams
     optimizers = [split_spec("optimizer", given["optim"]["optimizer"])[0] for given in (theirs, ours)]

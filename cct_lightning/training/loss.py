@@ -65,12 +65,7 @@ class MeanLoss(MeanMetric):
     """
 
     def update(self, value: Tensor | float, weight: float) -> None:  # type: ignore[override]
-        """Add a mean loss.
-
-        Args:
-            value: The mean over some images, ().
-            weight: How many images.
-        """
+        """Add `value`, (), the mean loss of `weight` images."""
         value = value.to(self.mean_value.dtype) if isinstance(value, Tensor) else value
         self.mean_value += value * weight
         self.weight += weight

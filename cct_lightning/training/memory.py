@@ -5,13 +5,10 @@ import platform
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory, which the system would otherwise take back and clear page by page.
+    """Let glibc keep freed memory, which the system would otherwise take back and clear page by page; tell if it did.
 
     A training step frees and allocates the same large tensors every time; measured in benchmarks/training_step.py. The
     process keeps its peak memory until it ends. Nothing but speed changes.
-
-    Returns:
-        Whether it was done: the C library is glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import Unpack
 
@@ -134,22 +133,16 @@ class Classifier(pl.LightningModule):
         self._options: list[dict[str, Any]] = []  # of the optimizer's groups
         self.train_loss = MeanLoss()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
-        top5 = min(5, num_classes)
         for stage in ("val", "test"):
-            metrics: dict[str, Metric | MetricCollection] = {
-                f"{stage}/acc": MulticlassAccuracy(num_classes, average="micro"),
-                f"{stage}/acc5": MulticlassAccuracy(num_classes, average="micro", top_k=top5),
+            accuracies = {
+                name: MulticlassAccuracy(num_classes, average="micro", top_k=min(k, num_classes))
+                for name, k in (("acc", 1), ("acc5", 5))
             }
-            setattr(self, f"{stage}_metrics", MetricCollection(metrics, compute_groups=False))
-            setattr(self, f"{stage}_loss", MeanLoss())
+            setattr(self, f"{stage}_metrics", nn.ModuleDict({"loss": MeanLoss(), **accuracies}))
 
     @classmethod
     def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":
-        """Load a checkpoint of a run, in evaluation mode.
-
-        Args:
-            path: `best.ckpt`, `last.ckpt` or any other checkpoint of `cct fit`.
-            map_location: Device of the weights.
+        """Load `best.ckpt`, `last.ckpt` or any other checkpoint of `cct fit` in evaluation mode, onto a device.
 
         Raises:
             InputError: No such file; damaged; of something else; one that would run code, or fill the memory.
@@ -179,7 +172,7 @@ class Classifier(pl.LightningModule):
     def on_train_start(self) -> None:
         """Go on with the learning rate, decay and schedule of this run, where a checkpoint brought others."""
         optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
-        if not self._options or not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(schedule, LambdaLR):
+        if not self._options or not isinstance(optimizer, Optimizer) or not isinstance(schedule, LambdaLR):
             return  # a class of the user's own
         changed = apply_options(optimizer, schedule, self._options)
         if changed and self.trainer.is_global_zero:
@@ -191,14 +184,13 @@ class Classifier(pl.LightningModule):
             self.log("train/loss", self.train_loss)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        logits = self(batch.image).float()
-        mean, metrics = getattr(self, f"{stage}_loss"), getattr(self, f"{stage}_metrics")
+        logits, metrics = self(batch.image).float(), getattr(self, f"{stage}_metrics")
         # Every image weighs the same, however uneven the batches and ranks are.
-        mean.update(nn.functional.cross_entropy(logits, batch.label), weight=len(logits))
-        metrics.update(logits, batch.label)
-        self.log(f"{stage}/loss", mean)
+        metrics["loss"].update(nn.functional.cross_entropy(logits, batch.label), weight=len(logits))
+        metrics["acc"].update(logits, batch.label)
+        metrics["acc5"].update(logits, batch.label)
         for name, metric in metrics.items():
-            self.log(name, metric, prog_bar=name == f"{stage}/acc")
+            self.log(f"{stage}/{name}", metric, prog_bar=name == "acc")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update accuracy and loss of the validation split."""
@@ -215,10 +207,8 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and a schedule that advances with every optimizer step."""
         steps, steps_per_epoch = run_length(self.trainer)
-        optimizer = build_optimizer(
-            self.net, self.optim, global_batch_size=self.global_batch_size, finetune=self.finetune
-        )
         optim = self.optim.for_a_trial() if self.trainer.fast_dev_run else self.optim  # type: ignore[attr-defined]
+        optimizer = build_optimizer(self.net, optim, global_batch_size=self.global_batch_size, finetune=self.finetune)
         schedule = build_schedule(
             optimizer, optim, steps=steps, steps_per_epoch=steps_per_epoch, time_share=time_share(self.trainer)
         )
@@ -227,14 +217,11 @@ class Classifier(pl.LightningModule):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Freeze the backbone where `finetune` says so, average the weights where `ema_decay` does."""
-        freeze: list[pl.Callback] = [FreezeBackbone()] if self.finetune.freeze_backbone else []
-        return freeze + ([EMA(decay=self.ema_decay)] if self.ema_decay is not None else [])
+        freeze = [FreezeBackbone()] if self.finetune.freeze_backbone else []
+        return [*freeze, *([EMA(decay=self.ema_decay)] if self.ema_decay is not None else [])]
 
     def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip as Lightning does, and by the norm of all devices' pieces under FSDP, which Lightning leaves out."""
         root = self.trainer.strategy.model

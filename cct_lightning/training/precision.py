@@ -1,4 +1,4 @@
-"""Which precisions a kind of device computes in."""
+"""Which precisions a kind of device (`cpu`, `cuda`, `mps`) computes in."""
 
 import torch
 
@@ -9,12 +9,10 @@ _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-t
 
 
 def has_bf16(device_type: str) -> bool:
-    """Tell whether `cpu`, `cuda` or `mps` computes in bfloat16 by itself; emulated, it is slower than float32."""
+    """Tell whether a kind of device computes in bfloat16 by itself; emulated, it is slower than float32."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device_type == "cpu":
-        return cpu_computes_in_bf16()
-    return True
+    return device_type != "cpu" or cpu_computes_in_bf16()
 
 
 def best_precision(device_type: str) -> str:
@@ -23,11 +21,7 @@ def best_precision(device_type: str) -> str:
 
 
 def check_precision(precision: str | int, *, device_type: str) -> None:
-    """Check that a device has a precision.
-
-    Args:
-        precision: One of Lightning's: `32-true`, `bf16-mixed`, `16-mixed`, ...
-        device_type: `cpu`, `cuda` or `mps`.
+    """Check that a kind of device has one of Lightning's precisions: `32-true`, `bf16-mixed`, `16-mixed`, ...
 
     Raises:
         InputError: It does not.
@@ -35,11 +29,11 @@ def check_precision(precision: str | int, *, device_type: str) -> None:
     name = _ALIASES.get(str(precision), str(precision))
     where = {"cpu": "This CPU", "cuda": "This GPU", "mps": "Apple's GPU"}.get(device_type, f"The device {device_type}")
     if name.startswith("bf16") and not has_bf16(device_type):
-        instead = "16-mixed" if device_type == "cuda" else "32-true"
-        raise InputError(f"{where} does not compute in bfloat16: use --trainer.precision {instead} in place of {name}.")
-    if name.startswith("16") and device_type == "cpu":
-        raise InputError(
-            f"{where} does not train in float16: use --trainer.precision {best_precision('cpu')} in place of {name}."
-        )
-    if name.startswith("64") and device_type == "mps":
-        raise InputError(f"{where} has no float64: use --trainer.precision 32-true in place of {name}.")
+        instead, lacks = "16-mixed" if device_type == "cuda" else "32-true", "does not compute in bfloat16"
+    elif name.startswith("16") and device_type == "cpu":
+        instead, lacks = best_precision("cpu"), "does not train in float16"
+    elif name.startswith("64") and device_type == "mps":
+        instead, lacks = "32-true", "has no float64"
+    else:
+        return
+    raise InputError(f"{where} {lacks}: use --trainer.precision {instead} in place of {name}.")

@@ -18,8 +18,7 @@ def is_sharded(trainer: pl.Trainer) -> bool:
 def remember_shapes(net: nn.Module) -> None:
     """Note the shape of every parameter at the parameter, for `shape_of`."""
     for parameter in net.parameters():
-        if not hasattr(parameter, "full_shape"):  # a net that is trained once more holds pieces by now
-            parameter.full_shape = parameter.shape  # type: ignore[attr-defined]
+        parameter.full_shape = shape_of(parameter)  # type: ignore[attr-defined]  # noted before, it stays
 
 
 def shape_of(parameter: nn.Parameter) -> torch.Size:

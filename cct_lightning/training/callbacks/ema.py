@@ -7,8 +7,8 @@ checkpoints are those of Lightning's `WeightAveraging`.
 import copy
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from cct_lightning.compat import foreach
 from cct_lightning.errors import InputError
 
 
-class EMA(pl.Callback):
+class EMA(Callback):
     """Average the weights after every optimizer step; validate, save and test with the average.
 
     A checkpoint holds the average as `state_dict` and what training continues from as `current_model_state`; the one
@@ -46,66 +46,60 @@ class EMA(pl.Callback):
         self.updates = self._last_step = 0  # steps in the average, and the optimizer step of the last of them
         self._swapped = False
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin anew with every fit."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew with every fit, and free the memory after it."""
         if stage == "fit":
             self._forget()
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    teardown = setup
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Copy the weights, or bring a restored average to their device: in `setup` they are on the CPU yet."""
-        self.live = _tensors_of(pl_module)
+        self.live = [*pl_module.parameters(), *pl_module.buffers()]
         begun = self.weights or self.live
         self.weights = [ours.detach().to(live.device, copy=True) for ours, live in zip(begun, self.live, strict=True)]
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Take the weights into the average where the optimizer took a step."""
         if trainer.global_step <= self._last_step:
             return
         self._last_step = trainer.global_step
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.updates else 0.0
+        pairs = list(zip(self.weights, self.live, strict=True))
         for dtype in {value.dtype for value in self.weights}:
-            ours, live = zip(*(pair for pair in self._pairs() if pair[0].dtype == dtype), strict=True)
+            ours, live = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
             if decay and dtype.is_floating_point:
                 foreach("lerp_")(ours, live, 1 - decay)
             else:  # the first weights, and counters such as BatchNorm's
                 foreach("copy_")(ours, live)
         self.updates += 1
 
-    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
-        return list(zip(self.weights, self.live, strict=True))
-
     @torch.no_grad()
     def _swap(self) -> None:
-        for ours, live in self._pairs():
+        for ours, live in zip(self.weights, self.live, strict=True):
             kept = ours.clone()
             ours.copy_(live)
             live.copy_(kept)
+        self._swapped = not self._swapped
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place of the trained weights."""
         if self.weights and not self._swapped:
             self._swap()
-            self._swapped = True
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the trained weights back; after other callbacks, since a module's own come last."""
         if self._swapped:
             self._swap()
-            self._swapped = False
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Put the trained weights back where a validation was interrupted."""
         self.on_validation_end(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in the module."""
         self.on_validation_epoch_start(trainer, pl_module)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Free the memory."""
-        if stage == "fit":
-            self._forget()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer step of the last update."""
@@ -115,9 +109,7 @@ class EMA(pl.Callback):
         """Restore it."""
         self._last_step = state_dict["latest_update_step"]
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save average and trained weights, whichever of them the module holds."""
         if not self.weights:
             return
@@ -126,21 +118,12 @@ class EMA(pl.Callback):
         other = copy.deepcopy(pl_module.state_dict())
         self._swap()
         average, trained = (ours, other) if self._swapped else (other, ours)
-        checkpoint |= {
-            "state_dict": average,
-            "current_model_state": trained,
-            "averaging_state": {"n_averaged": torch.tensor(self.updates)},
-        }
+        updates = {"n_averaged": torch.tensor(self.updates)}
+        checkpoint |= {"state_dict": average, "current_model_state": trained, "averaging_state": updates}
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore average and trained weights when fit continues; elsewhere the average, as loaded, is all."""
         if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
-            self.weights = [value.detach().clone() for value in _tensors_of(pl_module)]
+            self.weights = [value.detach().clone() for value in (*pl_module.parameters(), *pl_module.buffers())]
             self.updates = int(checkpoint["averaging_state"]["n_averaged"])
             pl_module.load_state_dict(checkpoint["current_model_state"])
-
-
-def _tensors_of(module: torch.nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]

@@ -10,17 +10,17 @@ class FreezeBackbone(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Freeze before the optimizer is built."""
-        head = f"{head_of(pl_module.get_submodule('net'))}."
-        for name, parameter in pl_module.get_submodule("net").named_parameters():
+        net = pl_module.get_submodule("net")
+        head = f"{head_of(net)}."
+        for name, parameter in net.named_parameters():
             parameter.requires_grad_(name.startswith(head))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put what is frozen into evaluation mode, also in an epoch that is continued, which has no other hook."""
-        head = head_of(pl_module.get_submodule("net"))
-        for name, module in pl_module.get_submodule("net").named_modules():
+        net = pl_module.get_submodule("net")
+        head = f"{head_of(net)}."
+        for name, module in net.named_modules():
             # Not `Module.eval`, which would take the head along with its parents.
-            module.training = name == head or name.startswith(f"{head}.")
+            module.training = f"{name}.".startswith(head)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep it there, whatever was done in between."""
-        self.on_train_start(trainer, pl_module)
+    on_train_epoch_start = on_train_start  # keep it there, whatever was done in between

@@ -1,8 +1,9 @@
 """The norm of the gradient, beside the loss of the same step."""
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Timer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer
+from torch.optim import Optimizer
 
 from cct_lightning.training.sharding import is_sharded
 
@@ -10,9 +11,7 @@ from cct_lightning.training.sharding import is_sharded
 class GradientNorm(Callback):
     """Log `train/grad_norm`, the L2 norm of all gradients before clipping, at every step that is logged."""
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Compute the norm, of unscaled gradients."""
         # Lightning logs the steps n - 1, 2n - 1, ..., and the last one of a run that stops early; what was logged at
         # another step would be in its row. A Timer may decide after this hook that the step was the last.

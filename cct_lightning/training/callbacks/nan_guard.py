@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from cct_lightning.data.batch import Batch
@@ -36,30 +36,25 @@ class StopOnNonFiniteLoss(Callback):
         self._losses: list[Tensor] = []
         self._batches: list[tuple[int, int, int, Tensor]] = []  # epoch, step, batch, indices (B,)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the batch in which a fit before this one was interrupted."""
         self._failure, self._losses, self._batches = {}, [], []
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Note which batch comes."""
         self._batches.append((trainer.current_epoch, trainer.global_step, batch_idx, batch.index))
 
-    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Note its loss, and look when it is time."""
         self._losses.append(loss.detach())
-        every = self.every_n_batches or (1 if loss.device.type == "cpu" else 50)
-        if len(self._losses) >= every:
+        if len(self._losses) >= (self.every_n_batches or (1 if loss.device.type == "cpu" else 50)):
             self._look(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look before weights are written."""
         self._look(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last losses."""
         self._look(trainer)
 
@@ -67,7 +62,7 @@ class StopOnNonFiniteLoss(Callback):
         """Return what failed, which is nothing but in nan.ckpt."""
         return self._failure
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def _look(self, trainer: Trainer) -> None:
         # A batch has no loss yet when a checkpoint is saved while it is computed.
         losses, self._losses = self._losses, []
         batches, self._batches = self._batches[: len(losses)], self._batches[len(losses) :]
@@ -78,27 +73,20 @@ class StopOnNonFiniteLoss(Callback):
         what = "The loss became NaN or infinite in another process"
         if lost is not None:
             epoch, step, batch_idx, index = batches[lost]
-            self._failure = {
-                "loss": values[lost],
-                "epoch": epoch,
-                "step": step,
-                "batch_idx": batch_idx,
-                "index": index.cpu(),
-            }
-            samples = ", ".join(str(i) for i in index[:8].tolist()) + (", ..." if len(index) > 8 else "")
-            what = (
-                f"The loss became {values[lost]} in epoch {epoch} at step {step} (batch {batch_idx}, samples {samples})"
-            )
-        saved = ""
+            self._failure = {"loss": values[lost], "epoch": epoch, "step": step, "batch_idx": batch_idx}
+            self._failure["index"] = index.cpu()
+            samples = ", ".join(map(str, index[:8].tolist())) + (", ..." if len(index) > 8 else "")
+            where = f"in epoch {epoch} at step {step} (batch {batch_idx}, samples {samples})"
+            what = f"The loss became {values[lost]} {where}"
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(self.run_dir or trainer.default_root_dir) / "nan.ckpt"
             trainer.save_checkpoint(path, weights_only=False)
-            saved = f", the state is saved in {path}"
+            what += f", the state is saved in {path}"
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_on_exception = False  # it would write lost weights over the last good ones
         bf16 = " or use bf16-mixed in place of 16-mixed" if trainer.precision == "16-mixed" else ""
         raise TrainingFailed(
-            f"{what}{saved}: lower the learning rate (--model.optim.lr), clip the gradient "
-            f"(--trainer.gradient_clip_val 1){bf16}."
+            f"{what}: lower the learning rate (--model.optim.lr), clip the gradient (--trainer.gradient_clip_val 1)"
+            f"{bf16}."
         )

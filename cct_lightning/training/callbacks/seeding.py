@@ -3,26 +3,20 @@
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class StepSeed(Callback):
-    """Seed PyTorch's generators before every training batch.
+    """Seed PyTorch's generators before every training batch, from the run's seed.
 
     A run that was interrupted draws what it would have drawn, however often it was started again.
-
-    Args:
-        seed: The run's seed.
     """
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed from the epoch and the batch's number in it."""
         key = (self.seed, trainer.global_rank, trainer.current_epoch, batch_idx)
         state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -51,27 +51,20 @@ class FineTune:
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Return the layer of a parameter of a `CompactTransformer`.
+    """Return the layer of a parameter of a `CompactTransformer` with `depth` encoder layers, by its name.
 
-    Args:
-        name: The parameter's name.
-        depth: Encoder layers of the model.
-
-    Returns:
-        0 for tokenizer, position embedding and class token, i + 1 for block i, depth + 1 for all that follows (norm,
-        pool, head).
+    0 for tokenizer, position embedding and class token, i + 1 for block i, depth + 1 for all that follows (norm, pool,
+    head).
     """
-    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
-    if block:
+    if block := re.match(r"encoder\.blocks\.(\d+)\.", name):
         return int(block[1]) + 1
     return 0 if name.startswith(("tokenizer.", "position.")) or name == "pool.token" else depth + 1
 
 
 def layers(net: nn.Module) -> dict[str, int]:
-    """Return the layer of every parameter, 0 for the first.
+    """Return the layer of every parameter of a net, 0 for the first.
 
-    Args:
-        net: A `CompactTransformer`, a baseline, or a model of yours that has a method `layer_of(name: str) -> int`.
+    The net is a `CompactTransformer`, a baseline, or a model of yours with a method `layer_of(name: str) -> int`.
 
     Raises:
         InputError: Nothing tells the order of the layers.
@@ -100,17 +93,10 @@ def layers(net: nn.Module) -> dict[str, int]:
 
 
 def with_layer_rates(groups: Groups, net: nn.Module, *, lr: float, finetune: FineTune) -> Groups:
-    """Split parameter groups by learning rate.
+    """Split the parameter groups of a net by learning rate; `lr` is the peak rate of the last layer.
 
-    Args:
-        groups: As `parameter_groups` gives them.
-        net: The model that they belong to.
-        lr: Peak learning rate of the last layer.
-        finetune: The options.
-
-    Returns:
-        Groups with their own `lr` and otherwise the options of the group that they come from, named by layer
-        (`decay.layer3`) or head (`no_decay.head`). The groups as they are where the options change nothing.
+    Each new group has its own `lr` and otherwise the options of the group that it comes from, and is named by layer
+    (`decay.layer3`) or head (`no_decay.head`). Where `finetune` changes nothing, the groups are returned as they are.
     """
     if finetune.head_lr_scale == 1 and finetune.layer_decay == 1:
         return groups
@@ -119,14 +105,13 @@ def with_layer_rates(groups: Groups, net: nn.Module, *, lr: float, finetune: Fin
     last = max(number.values(), default=0)
     split: dict[str, dict[str, Any]] = {}
     for group in groups:
+        base = group.get("lr", lr)  # a group may have a rate of its own (Muon's matrices)
         for name, parameter in group["params"]:
             layer = number.get(name, last)
-            # A group may have a rate of its own (Muon's matrices).
-            rate = group.get("lr", lr) * finetune.layer_decay ** (last - layer)
             if name.startswith(head):
-                key, rate = f"{group['name']}.head", group.get("lr", lr) * finetune.head_lr_scale
+                key, rate = f"{group['name']}.head", base * finetune.head_lr_scale
             else:
                 key = f"{group['name']}.layer{layer}" if number else group["name"]
-            members = split.setdefault(key, {**group, "name": key, "params": [], "lr": rate})
-            members["params"].append((name, parameter))
+                rate = base * finetune.layer_decay ** (last - layer)
+            split.setdefault(key, {**group, "name": key, "params": [], "lr": rate})["params"].append((name, parameter))
     return list(split.values())

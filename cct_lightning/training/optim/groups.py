@@ -18,10 +18,9 @@ def named_parameters(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]
     for prefix, module in net.named_modules():
         # timm's convention: a set of names or a method that returns one, here at any part of the net.
         declared: Any = getattr(module, "no_weight_decay", ())
-        names = declared() if callable(declared) else declared
+        names = [*(declared() if callable(declared) else declared)]
+        names += ["weight"] if isinstance(module, nn.Embedding) else []
         exempt.update(f"{prefix}.{name}" if prefix else name for name in names)
-        if isinstance(module, nn.Embedding):
-            exempt.add(f"{prefix}.weight" if prefix else "weight")
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             leaf = name.rpartition(".")[2]
@@ -30,28 +29,20 @@ def named_parameters(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]
 
 
 def parameter_groups(net: nn.Module, *, weight_decay: float) -> Groups:
-    """Split a net's trainable parameters by weight decay.
+    """Split the trainable parameters of any module into `decay` and `no_decay`, without the group that is empty.
 
     Without decay: vectors and scalars (norms, biases, LayerScale), biases of any shape, class tokens, position and
     other embeddings, and what a part declares in timm's way: `no_weight_decay`, a set of its parameters' names (or a
     method that returns one).
 
-    Args:
-        net: Any module.
-        weight_decay: Weight decay of the others.
-
-    Returns:
-        The groups `decay` and `no_decay`, those that are not empty.
-
     Raises:
         InputError: Nothing is trainable.
     """
-    groups: Groups = [
-        {"name": "decay", "params": [], "weight_decay": weight_decay},
-        {"name": "no_decay", "params": [], "weight_decay": 0.0},
-    ]
+    decay: dict[str, Any] = {"name": "decay", "params": [], "weight_decay": weight_decay}
+    no_decay: dict[str, Any] = {"name": "no_decay", "params": [], "weight_decay": 0.0}
     for name, parameter, decays in named_parameters(net):
-        groups[0 if decays else 1]["params"].append((name, parameter))
-    if not any(group["params"] for group in groups):
+        (decay if decays else no_decay)["params"].append((name, parameter))
+    groups = [group for group in (decay, no_decay) if group["params"]]
+    if not groups:
         raise InputError("Nothing to train: every parameter of the model is frozen; unfreeze at least the head.")
-    return [group for group in groups if group["params"]]
+    return groups

@@ -28,22 +28,16 @@ from cct_lightning.training.precision import has_bf16
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrices: Tensor, *, dtype: torch.dtype, steps: int = 5) -> Tensor:
-    """Bring the singular values of each matrix near 1 (0.7 to 1.2) by Newton-Schulz iterations.
+def orthogonalize(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """Bring the singular values of matrices (K, R, C) near 1 (0.7 to 1.2) by five Newton-Schulz iterations.
 
-    Args:
-        matrices: (K, R, C) with R <= C.
-        dtype: Arithmetic of the iterations, which are stable in bfloat16.
-        steps: Iterations.
-
-    Returns:
-        (K, R, C) of type `dtype`.
+    The arithmetic and the result, (K, R, C), are of type `dtype`; the iterations are stable in bfloat16.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrices.to(dtype)
     # The Frobenius norm bounds the spectral norm, which must start below 1.
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.mT  # (K, R, R)
         update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, update, x, beta=a)
@@ -55,11 +49,8 @@ class MuonAdamW(Optimizer):
 
     Args:
         params: Parameter groups. Those with `muon: True` hold matrices, or convolution kernels, which are taken as
-            matrices (out, in * height * width).
-        lr: Learning rate of groups that bring none.
-        betas: Decay rates of AdamW's moments.
-        eps: Added to AdamW's denominator.
-        weight_decay: Decoupled weight decay of groups that bring none.
+            matrices (out, in * height * width). `lr` and decoupled `weight_decay` are those of groups that bring none.
+        betas: Decay rates of AdamW's moments; `eps` is added to its denominator.
         momentum: Muon's Nesterov momentum.
     """
 
@@ -101,14 +92,14 @@ class MuonAdamW(Optimizer):
         updates = foreach("lerp")(grads, buffers, group["momentum"])
         foreach("mul_")(params, 1 - group["lr"] * group["weight_decay"])
 
-        shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        shapes: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p, update in zip(params, updates, strict=True):
             matrix = update.flatten(1)
             matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
-            shapes[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
+            shapes[matrix.shape].append((p, matrix))
         dtype = torch.bfloat16 if has_bf16(params[0].device.type) else torch.float32
-        for (_, columns), members in shapes.items():
-            scale = 0.2 * math.sqrt(columns)  # the root mean square of AdamW's updates
+        for shape, members in shapes.items():
+            scale = 0.2 * math.sqrt(shape[1])  # the root mean square of AdamW's updates
             stacked = orthogonalize(torch.stack([matrix for _, matrix in members]), dtype=dtype)  # (K, R, C)
             for (p, _), matrix in zip(members, stacked.unbind(0), strict=True):
                 matrix = matrix if p.shape[0] == matrix.shape[0] else matrix.mT
@@ -121,22 +112,12 @@ class MuonAdamW(Optimizer):
                 self.state[p]["exp_avg"] = torch.zeros_like(p)
                 self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
         states = [self.state[p] for p in params]
-        adamw(
-            params,
-            [p.grad for p in params if p.grad is not None],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        grads = [p.grad for p in params if p.grad is not None]
+        means, squares, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+        beta1, beta2 = group["betas"]
+        options: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
+        options |= {"beta1": beta1, "beta2": beta2, "fused": True, "amsgrad": False, "maximize": False}
+        adamw(params, grads, means, squares, [], steps, **options)
 
 
 def muon_names(net: nn.Module) -> set[str]:
@@ -147,12 +128,11 @@ def muon_names(net: nn.Module) -> set[str]:
     held-out images: 80.5 % with it, 79.8 % without). The head is the last linear layer of the net; a single row or
     column (SeqPool's scores) is a vector.
     """
-    heads = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1:]
+    linear = [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     return {
         name
         for name, parameter, decays in named_parameters(net)
-        if decays and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1
-        if name not in {f"{head}.weight" for head in heads}
+        if decays and parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1 and name not in linear[-1:]
     }
 
 
@@ -168,11 +148,6 @@ def split_off_matrices(groups: Groups, net: nn.Module, optim: Optim) -> Groups:
         raise InputError("Muon trains hidden matrices and this model has none: use --model.optim.optimizer adamw.")
     for group in groups:
         group["params"] = [(name, p) for name, p in group["params"] if name not in names]
-    muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True}
-    muon["lr"] = optim.lr if optim.muon_lr is None else optim.muon_lr
+    lr = optim.lr if optim.muon_lr is None else optim.muon_lr
+    muon = {"name": "muon", "params": matrices, "weight_decay": optim.weight_decay, "muon": True, "lr": lr}
     return [muon, *(group for group in groups if group["params"])]
-
-
-def muon_adamw(groups: Groups, optim: Optim) -> MuonAdamW:
-    """Build the optimizer from the groups of `split_off_matrices`."""
-    return MuonAdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, momentum=optim.muon_momentum)

@@ -17,7 +17,7 @@ from cct_lightning.models.parts import PartSpec, build_part, split_spec
 from cct_lightning.system.importing import import_class
 from cct_lightning.training.optim.finetune import FineTune, with_layer_rates
 from cct_lightning.training.optim.groups import Groups, parameter_groups
-from cct_lightning.training.optim.muon import muon_adamw, split_off_matrices
+from cct_lightning.training.optim.muon import MuonAdamW, split_off_matrices
 from cct_lightning.training.optim.options import Optim
 
 
@@ -26,7 +26,7 @@ class OptimizerEntry:
     """How an optimizer is built.
 
     Args:
-        build: From parameter groups, whose `lr` and `weight_decay` win, and the options, `lr_scaling` applied.
+        build: Builds it from parameter groups, whose `lr` and `weight_decay` win, and options, `lr_scaling` applied.
         split: Makes groups of the parameters that it treats in another way; None: there are none.
         needs_full_weights: It cannot train weights of which each device holds a piece (FSDP).
     """
@@ -41,19 +41,21 @@ def _adamw(groups: Groups, optim: Optim) -> Optimizer:
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, fused=True)
 
 
+def _muon(groups: Groups, optim: Optim) -> Optimizer:
+    return MuonAdamW(groups, lr=optim.lr, betas=optim.betas, eps=optim.eps, momentum=optim.muon_momentum)
+
+
 OPTIMIZERS: dict[str, OptimizerEntry] = {
     "adamw": OptimizerEntry(build=_adamw),
-    "muon": OptimizerEntry(build=muon_adamw, split=split_off_matrices, needs_full_weights=True),
+    "muon": OptimizerEntry(build=_muon, split=split_off_matrices, needs_full_weights=True),
 }
 
 
 def find_optimizer(spec: PartSpec) -> OptimizerEntry:
-    """Return how an optimizer is built.
+    """Return how an optimizer is built, for a name in `OPTIMIZERS` or a subclass of `torch.optim.Optimizer`.
 
-    Args:
-        spec: A name in `OPTIMIZERS`; or the import path of a subclass of `torch.optim.Optimizer`, also as a dict of
-            `class_path` and `init_args`. Such a class gets `params`, the groups with their weight decay, `lr`, and
-            what `init_args` hold: the other options are those of AdamW and Muon.
+    Such a class is given by its import path, also as a dict of `class_path` and `init_args`. It gets `params`, the
+    groups with their weight decay, `lr`, and what `init_args` hold: the other options are those of AdamW and Muon.
 
     Raises:
         InputError: No such optimizer, or arguments for a built-in one.
@@ -77,16 +79,13 @@ def find_optimizer(spec: PartSpec) -> OptimizerEntry:
 def build_optimizer(
     net: nn.Module, optim: Optim, *, global_batch_size: int, finetune: FineTune | None = None
 ) -> Optimizer:
-    """Build the one optimizer of a run.
+    """Build the one optimizer of a run; its groups carry `name` and `param_names`.
 
     Args:
         net: What to train.
         optim: The options.
         global_batch_size: Samples of one optimizer step, over all devices and accumulated batches.
         finetune: How the rate differs within the net; None: nowhere.
-
-    Returns:
-        The optimizer; its groups carry `name` and `param_names`.
 
     Raises:
         InputError: No such optimizer, nothing to train, no matrix for Muon, or a net whose layers have no known order.

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.parts import PartSpec, plain_spec
@@ -62,19 +62,17 @@ class Optim:
         for name, allowed in (("schedule", get_args(Schedule)), ("lr_scaling", get_args(Scaling))):
             if getattr(self, name) not in allowed:
                 raise InputError(f"optim.{name} is {getattr(self, name)!r}: choose {', '.join(allowed)}.")
-        for name in ("lr", "eps", "muon_lr", "base_batch_size"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"optim.{name} is {value}: it must be a positive number.")
-        for name in ("weight_decay", "warmup_epochs", "cooldown_epochs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"optim.{name} is {getattr(self, name)}: it must be zero or a positive number.")
-        for name in ("warmup_lr", "min_lr"):
-            if not 0 <= getattr(self, name) <= self.lr:
-                raise InputError(f"optim.{name} is {getattr(self, name)}: it must lie between 0 and lr ({self.lr}).")
-        for name, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("muon_momentum", self.muon_momentum)):
-            if not 0 <= value < 1:
-                raise InputError(f"optim.{name} holds {value}: a decay rate must be at least 0 and below 1.")
+        for names, in_range, rule in (
+            ("lr eps muon_lr base_batch_size", lambda x: 0 < x < math.inf, "a positive number"),
+            ("weight_decay warmup_epochs cooldown_epochs", lambda x: 0 <= x < math.inf, "zero or a positive number"),
+            ("warmup_lr min_lr", lambda x: 0 <= x <= self.lr, f"between 0 and lr ({self.lr})"),
+            ("betas muon_momentum", lambda x: 0 <= x < 1, "a decay rate of at least 0 and below 1"),
+        ):
+            for name in names.split():
+                given = getattr(self, name)
+                for value in given if isinstance(given, (tuple, list)) else [given]:
+                    if value is not None and not in_range(value):
+                        raise InputError(f"optim.{name} is {value}: it must be {rule}.")
 
     def for_a_trial(self) -> "Optim":
         """Return these options without warm-up and cool-down, for `fast_dev_run`: one epoch of a few batches."""
@@ -84,11 +82,6 @@ class Optim:
         """Return the rates used with this global batch size: `lr_scaling` applied, and set to `none`."""
         ratio = global_batch_size / self.base_batch_size
         factor = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.lr_scaling]
-        return dataclasses.replace(
-            self,
-            lr=self.lr * factor,
-            muon_lr=None if self.muon_lr is None else self.muon_lr * factor,
-            warmup_lr=self.warmup_lr * factor,
-            min_lr=self.min_lr * factor,
-            lr_scaling="none",
-        )
+        rates = {name: getattr(self, name) for name in ("lr", "muon_lr", "warmup_lr", "min_lr")}
+        new: dict[str, Any] = {name: rate * factor for name, rate in rates.items() if rate is not None}
+        return dataclasses.replace(self, **new, lr_scaling="none")

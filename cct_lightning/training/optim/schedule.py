@@ -20,11 +20,7 @@ from cct_lightning.training.optim.options import Optim
 
 
 def check_epochs(optim: Optim, *, epochs: float) -> None:
-    """Check that warm-up and cool-down leave something of the run.
-
-    Args:
-        optim: The options.
-        epochs: Epochs of the whole run, warm-up and cool-down included.
+    """Check that warm-up and cool-down leave something of the whole run's epochs, which include them.
 
     Raises:
         InputError: They do not, or the run has no step.
@@ -59,16 +55,16 @@ def time_share(trainer: pl.Trainer) -> Callable[[], float] | None:
     The time of a run that was stopped and continued counts from its beginning. It is that of the first process, or
     processes would train with different rates.
     """
-    for timer in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(timer, Timer) and timer.time_remaining() is not None:
+    timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    timer = next((timer for timer in timers if timer.time_remaining() is not None), None)
+    if timer is None:
+        return None
 
-            def share(timer: Timer = timer) -> float:
-                elapsed, left = timer.time_elapsed(), timer.time_remaining()
-                assert left is not None
-                return float(trainer.strategy.broadcast(elapsed / (elapsed + left)))
+    def share() -> float:
+        elapsed, left = timer.time_elapsed(), timer.time_remaining() or 0.0
+        return float(trainer.strategy.broadcast(elapsed / (elapsed + left)))
 
-            return share
-    return None
+    return share
 
 
 def build_schedule(
@@ -126,32 +122,23 @@ def build_schedule(
 
 def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Return what the groups of an optimizer with a schedule were built with: all but parameters and the rate now."""
-    groups = optimizer.param_groups
-    return [{key: value for key, value in group.items() if key not in ("params", "lr")} for group in groups]
+    return [{key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups]
 
 
 def apply_options(optimizer: Optimizer, schedule: LambdaLR, options: list[dict[str, Any]]) -> str:
-    """Give an optimizer and its schedule the options of this run: a checkpoint restores those of its own.
-
-    Args:
-        optimizer: As restored.
-        schedule: As restored.
-        options: What `options_of` returned before.
+    """Give a restored optimizer and its restored schedule the options of this run, as `options_of` returned them.
 
     Returns:
         What has changed, such as `lr 0.001 (was 0.003)`; empty where nothing has.
     """
     changed: dict[str, str] = {}
-    groups = optimizer.param_groups
-    for group, ours in zip(groups, options, strict=True):
+    for group, ours in zip(optimizer.param_groups, options, strict=True):
         for key in ("initial_lr", "weight_decay", "betas", "eps", "momentum"):
             if group.get(key) != ours.get(key):
                 changed.setdefault(key, f"{key.removeprefix('initial_')} {ours.get(key)} (was {group.get(key)})")
         group |= ours
-    schedule.base_lrs = [group["initial_lr"] for group in groups]
+    schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
     # The restored rate is on the curve of another run where its length or warm-up has changed, too.
-    rates = [
-        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-    ]
-    set_rates(schedule, rates)
+    curves = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    set_rates(schedule, [base * factor(schedule.last_epoch) for base, factor in curves])
     return ", ".join(changed.values())
