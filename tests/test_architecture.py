@@ -1,6 +1,7 @@
 """The house stays in order: private parts of libraries in one file, imports downward, rooms that say their purpose."""
 
 import ast
+import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,3 +147,13 @@ def test_no_keywords_that_swallow_typos(path: Path) -> None:
         if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None and node.args.kwarg.arg == "kwargs":
             unpacked = "Unpack" in ast.unparse(node.args.kwarg.annotation or ast.Constant(""))
             assert unpacked or f"{name(path)}:{node.name}" in FORWARDED or private(node.name)
+
+
+def test_every_data_file_is_packaged() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    packaged = {path for pattern in setup["options.package_data"]["cct_lightning"].split(",")
+                for path in PACKAGE.glob(pattern.strip())}  # fmt: skip
+    files = {path for path in PACKAGE.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert PACKAGE / "data/augment/autoaugment.yaml" in files
+    assert files <= packaged
