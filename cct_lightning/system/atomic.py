@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, and renamed when complete.
+"""Atomic writes: a file is written next to its place and renamed when complete, so that it is complete or absent.
 
 Every file of the package that must survive a crash is written here: checkpoints, caches, summaries, exports, pages.
 """
@@ -9,11 +9,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-
-def temporary_path(path: Path) -> Path:
-    """Return where the new content of a file is collected: hidden, beside it, of this process, with its ending."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
 @contextlib.contextmanager
@@ -27,9 +22,10 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: Force the content and the rename to the disk, so that they survive a loss of power, too.
 
     Raises:
-        OSError: The disk is full or cannot be written; its `filename` is `path`, and the old file is whole.
+        OSError: The disk is full or cannot be written; its `filename` is `path`, and the old file is intact.
     """
-    temporary = temporary_path(path)
+    # Hidden, in the same folder, this process's own, and with the file's ending.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         if sync:
@@ -61,13 +57,13 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a dict as indented JSON, whole or not at all."""
+    """Write a dict as indented JSON, completely or not at all."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
