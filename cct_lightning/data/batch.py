@@ -5,8 +5,9 @@ B batch, C channels, H height, W width, N images of the whole set (all splits).
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,15 +42,16 @@ class ImageDataset(Dataset[Batch]):
         return Batch(*(part[0] for part in self.__getitems__([position])))
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """Return the samples at these positions as one batch."""
         raise NotImplementedError
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TensorDataset(ImageDataset):
-    """Images in one tensor (N, C, H, W) uint8, usually a memory-mapped cache that all processes of a node share."""
+    """Images in one tensor, usually a memory-mapped cache that all processes of a node share."""
 
-    def __init__(self, *, image: Tensor, label: Tensor, index: Tensor) -> None:
-        self.image, self.label, self.index = image, label, index
+    image: Tensor  # (N, C, H, W) uint8
+    label: Tensor  # (N,) int64
+    index: Tensor
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """Return the samples at these positions as one batch."""
@@ -58,32 +60,20 @@ class TensorDataset(ImageDataset):
         return Batch(self.image.index_select(0, index), self.label[index], index)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class FileDataset(ImageDataset):
-    """Images decoded from their files at every access, for sets that are not worth a cache, such as ImageNet.
+    """Images decoded from their files at every access, for sets that are not worth a cache, such as ImageNet."""
 
-    Args:
-        root: Folder that the paths are relative to.
-        path: (N,) bytes; one array, because every worker process would copy a list of a million strings.
-        label: (N,) int64.
-        index: Which of the N images, (M,) int64.
-        size: Height and width of the images: shorter side resized, center cropped.
-        in_chans: 1 or 3.
-    """
-
-    def __init__(
-        self, *, root: Path, path: np.ndarray, label: Tensor, index: Tensor, size: tuple[int, int], in_chans: int
-    ) -> None:
-        self.root, self.path, self.label, self.index = root, path, label, index
-        self.size, self.in_chans = size, in_chans
+    root: Path
+    path: np.ndarray  # (N,) bytes, relative to root; every worker process would copy a list of a million strings
+    label: Tensor  # (N,) int64
+    index: Tensor
+    size: tuple[int, int]  # height and width of the images: shorter side resized, center cropped
+    in_chans: int  # 1 or 3
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """Decode the samples at these positions."""
+        """Return the samples at these positions, decoded, as one batch."""
         index = self.index[torch.as_tensor(positions)]
         paths = [self.root / os.fsdecode(self.path[i]) for i in index.tolist()]
         images = np.stack([decode(path, in_chans=self.in_chans, size=self.size) for path in paths])
         return Batch(torch.from_numpy(images), self.label[index], index)
-
-
-def uncollated(batch: Any) -> Any:
-    """Return a batch as it is: `__getitems__` has already collated it."""
-    return batch

@@ -25,32 +25,20 @@ Fit = Literal["crop", "resize"]
 class InputSpec:
     """What a model's images are, from the file to the normalized tensor.
 
-    Args:
-        in_chans: C, 1 for grey or 3 for RGB.
-        img_size: (H, W) that the model sees.
-        stored_size: (H, W) that image files are decoded to; arrays such as CIFAR's have it already.
-        fit: How stored pixels become `img_size`: `crop` takes their center, `resize` resizes all of them.
-        interpolation: Of that resize, antialiased as in Pillow.
-        decode_interpolation: With which the shorter side of a file is resized to `stored_size`, antialiased.
-        max_value: The pixel value that is 1 on the scale of mean and std.
-        mean: Per channel, 0 to 1; None where a checkpoint does not say it.
-        std: Per channel, 0 to 1, likewise.
-        classes: K names, in the order of the logits.
-
     Raises:
         InputError: An option is outside its range.
     """
 
-    in_chans: int
-    img_size: tuple[int, int]
-    stored_size: tuple[int, int]
-    fit: Fit = "crop"
-    interpolation: Interpolation = "bilinear"
-    decode_interpolation: Interpolation = "bicubic"
-    max_value: int = 255
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    classes: tuple[str, ...] = ()
+    in_chans: int  # C, 1 for grey or 3 for RGB
+    img_size: tuple[int, int]  # (H, W) that the model sees
+    stored_size: tuple[int, int]  # (H, W) that image files are decoded to; arrays such as CIFAR's have it already
+    fit: Fit = "crop"  # how stored pixels become `img_size`: `crop` takes their center, `resize` resizes all of them
+    interpolation: Interpolation = "bilinear"  # of that resize, antialiased as in Pillow
+    decode_interpolation: Interpolation = "bicubic"  # of a file whose shorter side is resized to stored_size, likewise
+    max_value: int = 255  # the pixel value that is 1 on the scale of mean and std
+    mean: tuple[float, ...] | None = None  # per channel, 0 to 1; None where a checkpoint does not say it
+    std: tuple[float, ...] | None = None  # per channel, 0 to 1, likewise
+    classes: tuple[str, ...] = ()  # K names, in the order of the logits
 
     def __post_init__(self) -> None:
         kinds = {"fit": Fit, "interpolation": Interpolation, "decode_interpolation": Interpolation}

@@ -12,19 +12,17 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_convert
 
-from cct_lightning.data.batch import Batch, ImageDataset, uncollated
+from cct_lightning.data.batch import Batch, ImageDataset
 from cct_lightning.errors import InputError
 
 
 class EpochSampler(DistributedSampler):
-    """A DistributedSampler that can begin in the middle of an epoch.
+    """A DistributedSampler, here of `num_replicas` processes of which this is `rank`, that can begin in mid-epoch.
 
     Args:
         dataset: Only its length counts.
-        num_replicas: Number of processes.
-        rank: Which of them this is, from 0.
         seed: Seed of the order, mixed with the epoch.
         batch_size: Samples that one process takes in a step.
         batches_done: Returns, when the first batch of an epoch is asked for, how many of its batches a resumed run
@@ -42,8 +40,7 @@ class EpochSampler(DistributedSampler):
         batches_done: Callable[[], int],
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed, drop_last=True)
-        self.batch_size = batch_size
-        self.batches_done = batches_done
+        self.batch_size, self.batches_done = batch_size, batches_done
 
     def __iter__(self) -> Iterator[int]:
         # Mixed, not added: seed + epoch would give epoch 1 of seed 0 the order of epoch 0 of seed 1.
@@ -101,7 +98,7 @@ def make_loader(
         batch_size=batch_size,
         sampler=sampler,
         drop_last=seed is not None,
-        collate_fn=uncollated,
+        collate_fn=default_convert,  # leaves a batch as it is: `__getitems__` has already collated it
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",

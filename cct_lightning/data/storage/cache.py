@@ -97,14 +97,12 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=PATIENCE_S)
+        held = lock.acquire(timeout=PATIENCE_S)
     except filelock.Timeout:
         print(f"Waiting for another process that prepares {path.stem} ...", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _write(path: Path, key: dict[str, Any], content: Content) -> None:

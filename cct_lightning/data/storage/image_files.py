@@ -106,18 +106,12 @@ def read_batches(
 def decode_all(
     root: Path, paths: Sequence[str], *, in_chans: int, size: tuple[int, int], resize: bool, title: str
 ) -> Iterator[np.ndarray]:
-    """Read many images, in order, and show the progress when somebody is looking.
+    """Read many images below `root` in order, and show the progress of `title` when somebody is looking.
 
-    Args:
-        root: Folder that the paths are relative to.
-        paths: Files.
-        in_chans: 1 or 3.
-        size: Height and width of every image.
-        resize: Bring the images to that size; otherwise one of another size is an error.
-        title: What is read, for the progress bar.
+    `resize` brings them to the height and width `size`; otherwise an image of another size is an error.
 
     Yields:
-        Chunks of pixels, (<= 32, C, H, W) uint8.
+        Chunks of pixels, (<= 32, C, H, W) uint8; C is `in_chans`, 1 or 3.
 
     Raises:
         InputError: After all files were tried, when some cannot be read; tells how many and names up to three.
@@ -130,15 +124,11 @@ def decode_all(
             raise Unreadable(f"is {h}x{w} pixels where the others are {size[0]}x{size[1]}")
         return pixels
 
-    bad: Problems = {}
     with progress() as bar:
         task = bar.add_task(f"Decoding {title}", total=len(paths))
-        for images, problems in _in_order(read, root, _chunks(paths)):
-            bad.update(problems)
-            if not bad:  # nobody will want the others
-                yield np.stack(images)
-            bar.advance(task, len(images) + len(problems))
-    _refuse(root, bad)
+        for images in _readable(read, root, paths):
+            yield np.stack(images)
+            bar.advance(task, len(images))
 
 
 def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:
@@ -147,16 +137,17 @@ def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:
     Raises:
         InputError: When some cannot be opened; tells how many and names up to three.
     """
-    found: set[tuple[tuple[int, int], bool]] = set()
-    bad: Problems = {}
-    for headers, problems in _in_order(read_header, root, _chunks(paths)):
-        found.update(headers)
-        bad.update(problems)
-    _refuse(root, bad)
+    found = {header for headers in _readable(read_header, root, paths) for header in headers}
     return {size for size, _ in found}, all(grey for _, grey in found)
 
 
-def _refuse(root: Path, bad: Problems) -> None:
+def _readable(task: Callable[[Path], T], root: Path, paths: Sequence[str]) -> Iterator[list[T]]:
+    """Yield what a task makes of the files of each chunk, in order; refuse those that cannot be read at the end."""
+    bad: Problems = {}
+    for done, problems in _in_order(task, root, _chunks(paths)):
+        bad.update(problems)
+        if not bad:  # nobody will want the others
+            yield done
     if not bad:
         return
     named = [f"{os.path.relpath(path, root)}: {why}" for path, why in sorted(bad.items())]
