@@ -29,7 +29,9 @@ class InputTransform(nn.Module):
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.mean, self.std = spec.mean or (), spec.std or ()
+        if spec.mean is None or spec.std is None:
+            raise InputError("Images are normalized by the mean and std of their channels: give both.")
+        self.mean, self.std = spec.mean, spec.std
         if len(self.mean) != len(self.std) or len(self.mean) != spec.in_chans or not self.mean:
             raise InputError(f"mean and std have one number per channel; got {len(self.mean)} and {len(self.std)}.")
         if min(self.std) <= 0:

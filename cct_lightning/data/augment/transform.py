@@ -12,7 +12,6 @@ from cct_lightning.data.augment.mixup import Mixing, MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy
 from cct_lightning.data.batch import Batch
 from cct_lightning.data.input_spec import InputSpec
-from cct_lightning.errors import InputError
 
 
 class BatchTransform(nn.Module):
@@ -26,10 +25,8 @@ class BatchTransform(nn.Module):
         self, spec: InputSpec, *, policy: AugmentPolicy | str, mixing: MixingPolicy | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        if spec.mean is None or spec.std is None:
-            raise InputError("Images are normalized by the mean and std of their channels: give both.")
         self.input = InputTransform(spec)
-        self.augment = Augment(policy, size=spec.img_size, mean=spec.mean, std=spec.std, seed=seed)
+        self.augment = Augment(policy, size=spec.img_size, mean=self.input.mean, std=self.input.std, seed=seed)
         self.mixing = None if mixing is None else Mixing(mixing, num_classes=len(spec.classes), seed=seed)
 
     def on(self, device: torch.device) -> "BatchTransform":
@@ -38,7 +35,7 @@ class BatchTransform(nn.Module):
 
     @torch.no_grad()
     def train_batch(self, batch: Batch, *, epoch: int, step: int) -> Batch:
-        """Augment, normalize and mix the batch of this number in its epoch, both from 0.
+        """Augment, normalize and mix batch number `step` of an epoch; both count from 0.
 
         Its images become (B, C, *img_size), its labels (B, K) where mixing is on.
         """
