@@ -134,18 +134,13 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float
     """Check that no optimizer and no average needs full weights in training, where each device holds pieces."""
     if not is_sharded(trainer):
         return
-    for asked, what, instead in (
-        (
-            find_optimizer(optimizer).needs_full_weights,
-            f"{str(optimizer).capitalize()} needs full matrices",
-            "--model.optim.optimizer adamw",
-        ),
-        (ema_decay is not None, "The average of the weights needs full weights", "--model.ema_decay null"),
-    ):
-        if asked:
-            raise InputError(
-                f"{what}, and FSDP keeps pieces of them on each device: use --trainer.strategy ddp, or {instead}."
-            )
+    if find_optimizer(optimizer).needs_full_weights:
+        what, instead = f"{str(optimizer).capitalize()} needs full matrices", "--model.optim.optimizer adamw"
+    elif ema_decay is not None:
+        what, instead = "The average of the weights needs full weights", "--model.ema_decay null"
+    else:
+        return
+    raise InputError(f"{what}, and FSDP keeps pieces of them on each device: use --trainer.strategy ddp, or {instead}.")
 
 
 def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from cct_lightning.training.loss import MeanLoss, build_loss
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.finetune import FineTune
 from cct_lightning.training.optim.optimizers import build_optimizer
-from cct_lightning.training.optim.schedule import apply_options, build_schedule, options_of, run_length, time_share
+from cct_lightning.training.optim.schedule import apply_options, build_schedule, run_length, time_share
 from cct_lightning.training.sharding import is_sharded, remember_shapes
 
 
@@ -108,29 +108,17 @@ class Classifier(pl.LightningModule):
         )
         if isinstance(self.net, CompactTransformer):
             # Own parts in one form; the position embedding that the weights hold, whatever the name says.
-            kept = {*self.parts, "position"} if pretrained else {*self.parts}
-            self.parts = {key: value for key, value in vars(self.net.arch).items() if key in kept}
-        self.save_hyperparameters(
-            {
-                "arch": plain_spec("arch", arch),
-                "img_size": list(img_size),
-                "in_chans": in_chans,
-                "num_classes": num_classes,
-                "classes": self.classes,
-                "mean": list(mean) if mean is not None else None,
-                "std": list(std) if std is not None else None,
-                "preprocessing": preprocessing,
-                "loss": plain_spec("loss", loss),
-                "label_smoothing": label_smoothing,
-                "optim": dataclasses.asdict(self.optim),
-                "finetune": dataclasses.asdict(self.finetune),
-                "ema_decay": ema_decay,
-                "compile": compile,
-                **self.parts,
-            },
-            logger=False,
-        )
-        self._options: list[dict[str, Any]] = []  # of the optimizer's groups
+            names = {*self.parts, "position"} if pretrained else {*self.parts}
+            self.parts = {key: value for key, value in vars(self.net.arch).items() if key in names}
+        model = {"arch": plain_spec("arch", arch), "img_size": list(img_size), "in_chans": in_chans}
+        labels = {"num_classes": num_classes, "classes": self.classes}
+        scale = {"mean": list(mean) if mean is not None else None, "std": list(std) if std is not None else None}
+        pixels = {**scale, "preprocessing": preprocessing}
+        objective = {"loss": plain_spec("loss", loss), "label_smoothing": label_smoothing}
+        rates = {"optim": dataclasses.asdict(self.optim), "finetune": dataclasses.asdict(self.finetune)}
+        training: dict[str, Any] = {**objective, **rates, "ema_decay": ema_decay, "compile": compile}
+        self.save_hyperparameters({**model, **labels, **pixels, **training, **self.parts}, logger=False)
+        self._options: list[dict[str, Any]] = []  # of the optimizer's groups, but for parameters and the rate now
         self.train_loss = MeanLoss()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
         for stage in ("val", "test"):
@@ -212,7 +200,9 @@ class Classifier(pl.LightningModule):
         schedule = build_schedule(
             optimizer, optim, steps=steps, steps_per_epoch=steps_per_epoch, time_share=time_share(self.trainer)
         )
-        self._options = options_of(optimizer)
+        self._options = [
+            {key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups
+        ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[pl.Callback]:

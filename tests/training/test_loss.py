@@ -11,6 +11,7 @@ from timm.loss import BinaryCrossEntropy as TimmBinaryCrossEntropy
 from torch import Tensor, nn
 from training.small import classifier, digits, load, trainer
 
+from cct_lightning.config.parser import parse
 from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.training.loss import BinaryCrossEntropy, build_loss
@@ -87,6 +88,16 @@ def test_a_loss_from_outside_is_trained_and_kept(loss: Any, gamma: float, my_lab
     expected = Expected()
     found = trainer(my_lab, expected).validate(again, datamodule=data, verbose=False)[0]["val/loss"]
     assert found == pytest.approx(expected.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["{option} {value}", "{option}={value}"])
+@pytest.mark.parametrize("first", ["class", "arguments"])
+def test_its_arguments_on_the_command_line(first: str, form: str, my_lab: Path) -> None:
+    options = [("--model.loss", "my_lab.Focal"), ("--model.loss.gamma", "1.5")]
+    ordered = options if first == "class" else options[::-1]
+    words = [word for option, value in ordered for word in form.format(option=option, value=value).split()]
+    found = parse("fit", ["--config", "digits", *words])
+    assert found.model.loss == {"class_path": "my_lab.Focal", "init_args": {"gamma": 1.5}}
 
 
 class Expected(Callback):

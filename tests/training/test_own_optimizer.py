@@ -139,13 +139,16 @@ def test_options_are_read_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.parametrize("first", ["class", "arguments"])
 @pytest.mark.parametrize("recipe", ["digits", "mine.yaml"])
-def test_its_arguments_on_the_command_line(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_arguments_on_the_command_line(
+    recipe: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("base: digits\nmodel:\n  optim:\n    optimizer: my_lab.Lion\n")
     words = ["--config", recipe, "--model.loss", "bce"]
-    words += ["--model.optim.optimizer", "my_lab.Lion"] if recipe == "digits" else []
-    words += ["--model.optim.optimizer.betas", "[0.8, 0.95]"]
-    found = parse("fit", words)
+    chosen = ["--model.optim.optimizer", "my_lab.Lion"] if recipe == "digits" else []
+    arguments = ["--model.optim.optimizer.betas", "[0.8, 0.95]"]
+    found = parse("fit", [*words, *(chosen + arguments if first == "class" else arguments + chosen)])
     assert found.model.optim.optimizer == {"class_path": "my_lab.Lion", "init_args": {"betas": [0.8, 0.95]}}
     assert found.model.loss == "bce"

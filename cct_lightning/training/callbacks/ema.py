@@ -97,9 +97,7 @@ class EMA(Callback):
         """Put the trained weights back where a validation was interrupted."""
         self.on_validation_end(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the average in the module."""
-        self.on_validation_epoch_start(trainer, pl_module)
+    on_train_end = on_validation_epoch_start  # leave the average in the module
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer step of the last update."""

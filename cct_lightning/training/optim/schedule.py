@@ -120,16 +120,11 @@ def build_schedule(
     return LambdaLR(optimizer, factor)
 
 
-def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return what the groups of an optimizer with a schedule were built with: all but parameters and the rate now."""
-    return [{key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups]
-
-
 def apply_options(optimizer: Optimizer, schedule: LambdaLR, options: list[dict[str, Any]]) -> str:
-    """Give a restored optimizer and its restored schedule the options of this run, as `options_of` returned them.
+    """Give a restored optimizer and its restored schedule the options of this run.
 
-    Returns:
-        What has changed, such as `lr 0.001 (was 0.003)`; empty where nothing has.
+    `options` holds what each group was built with, `initial_lr` included: all but parameters and the rate now. Returned
+    is what has changed, such as `lr 0.001 (was 0.003)`; empty where nothing has.
     """
     changed: dict[str, str] = {}
     for group, ours in zip(optimizer.param_groups, options, strict=True):
