@@ -1,8 +1,11 @@
 # ruff: noqa: F401 (what is imported here is the public interface)
 """See what the model sees, and draw every figure of the package once: for notebooks, W&B and pages alike.
 
-A network goes in with a batch of normalized images, tensors come out; `plot_...` functions take tensors or arrays and
-return a matplotlib figure. Most need a Compact Transformer; what works with every network says so.
+A network goes in with a batch of images, tensors come out; `plot_...` functions take tensors or arrays and return a
+matplotlib figure. What is said here holds for all of them: `net` is a Compact Transformer, unless the function says
+that it works with every network; `images` are (B, C, H, W), for a network normalized as in training, for a figure uint8
+as they are or floats, each stretched to its own range; `titles` are one text for each panel, `columns` panels in a row,
+and `ax` axes to draw on, a new figure when None. What does not fit is an InputError.
 
 A new picture for W&B is a function with `@picture` beside what it draws (`pictures.py` says how); colors and fonts are
 in `style.py`, maps over images in `overlay.py`, what is drawn of runs in `curves.py`, `confusion.py`, `efficiency.py`.

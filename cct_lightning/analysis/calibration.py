@@ -39,15 +39,9 @@ class Reliability:
 
 
 def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliability:
-    """Compare how sure the model was with how often it was right.
+    """Compare how sure the model was with how often it was right, by logits (B, K) and labels (B,) int64.
 
-    Args:
-        logits: (B, K), before softmax.
-        labels: (B,) int64.
-        bins: Bins of equal width between confidence 0 and 1.
-
-    Returns:
-        The error and the bins.
+    `bins` are of equal width, between confidence 0 and 1.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise InputError(
@@ -58,15 +52,12 @@ def reliability(logits: Tensor, labels: Tensor, *, bins: int = 15) -> Reliabilit
 
 
 def reliability_of(confidence: Tensor, right: Tensor, *, bins: int = 15) -> Reliability:
-    """Compare how sure predictions were with whether they were right, where the logits are gone.
+    """Do the same where the logits are gone.
 
     Args:
         confidence: Probability of the predicted class (B,), 0 to 1.
         right: Whether it is the true one (B,), bool.
-        bins: Bins of equal width between confidence 0 and 1.
-
-    Returns:
-        The error and the bins.
+        bins: As in `reliability`.
     """
     confidence = confidence.clamp(0, 1)  # torchmetrics takes numbers beyond for logits
     # Of several classes only the predicted one counts, so this is the error of right against wrong.
@@ -81,15 +72,7 @@ def reliability_of(confidence: Tensor, right: Tensor, *, bins: int = 15) -> Reli
 
 @styled
 def plot_reliability(result: Reliability, *, ax: Axes | None = None) -> Figure:
-    """Draw accuracy over confidence, with the share of images in each bin at the foot.
-
-    Args:
-        result: From `reliability`.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
-    """
+    """Draw accuracy over confidence, with the share of images in each bin at the foot."""
     ax = one_axes(ax, (8, 5))
     bins = len(result.count)
     middle = (np.arange(bins) + 0.5) / bins
@@ -99,12 +82,8 @@ def plot_reliability(result: Reliability, *, ax: Axes | None = None) -> Figure:
     ax.bar(middle, share, width=0.9 / bins, color=OKABE_ITO[4], label="share of images")
     ax.plot(confidence, accuracy, color=OKABE_ITO[0], linewidth=1)
     ax.scatter(confidence, accuracy, s=20 + 500 * share, color=OKABE_ITO[0], label="accuracy (area: images)", zorder=3)
-    ax.set(
-        xlim=(0, 1.02),
-        ylim=(0, 1.03),
-        xlabel="confidence (probability of the predicted class)",
-        ylabel="accuracy, share",
-    )
+    ax.set(xlim=(0, 1.02), xlabel="confidence (probability of the predicted class)")
+    ax.set(ylim=(0, 1.03), ylabel="accuracy, share")
     ax.set_title(f"ECE {100 * result.ece:.1f} %, {count.sum():,} images, {bins} bins")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.6)
     return figure_of(ax)

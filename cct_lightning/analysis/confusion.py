@@ -20,12 +20,7 @@ LEGIBLE = 20  # classes up to which names and numbers can be read
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
-    """Count predictions by true class.
-
-    Args:
-        predicted: (B,) classes, or logits (B, K).
-        labels: (B,) int64.
-        num_classes: K.
+    """Count predictions, classes (B,) or logits (B, K), by their labels (B,) int64.
 
     Returns:
         (K, K) int64; rows are the true classes, columns the predicted ones.
@@ -55,34 +50,28 @@ def most_confused(matrix: Tensor | Array, *, classes: Sequence[str], count: int 
     table = numbers(matrix)
     if table.shape != (len(classes), len(classes)):
         raise InputError(f"A matrix of shape {table.shape} does not fit {len(classes)} class names.")
-    total = table.sum(1)
-    pairs = [(i, j) for i in range(len(table)) for j in range(i + 1, len(table)) if table[i, j] + table[j, i] > 0]
-    pairs.sort(key=lambda pair: -(table[pair] + table[pair[::-1]]))
-    rows = [
+    i, j = np.triu_indices(len(table), k=1)
+    mistakes, total = table[i, j] + table[j, i], table.sum(1)
+    order = np.argsort(-mistakes, kind="stable")
+    order = order[mistakes[order] > 0][:count]
+    i, j, mistakes, names = i[order], j[order], mistakes[order], np.array(classes, dtype=object)
+    return pd.DataFrame(
         {
-            "class": classes[i],
-            "other": classes[j],
-            "mistakes": int(table[i, j] + table[j, i]),
-            "class_as_other": int(table[i, j]),
-            "other_as_class": int(table[j, i]),
-            "rate": float((table[i, j] + table[j, i]) / (total[i] + total[j])),
+            "class": names[i],
+            "other": names[j],
+            "mistakes": mistakes.astype(int),
+            "class_as_other": table[i, j].astype(int),
+            "other_as_class": table[j, i].astype(int),
+            "rate": mistakes / (total[i] + total[j]),
         }
-        for i, j in pairs[:count]
-    ]
-    return pd.DataFrame(rows, columns=["class", "other", "mistakes", "class_as_other", "other_as_class", "rate"])
+    )
 
 
 @styled
 def plot_confusion(matrix: Tensor | Array, *, classes: Sequence[str], ax: Axes | None = None) -> Figure:
-    """Draw the confusion matrix in percent of each true class.
+    """Draw a matrix (K, K) of `confusion_matrix` in percent of each true class.
 
-    Args:
-        matrix: (K, K), from `confusion_matrix`.
-        classes: K names; up to 20 are written at the axes, with the percentages in the cells.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
+    Up to 20 of the K `classes` are written at the axes, with the percentages in the cells.
     """
     table, percent = numbers(matrix), np.nan_to_num(percent_of_class(matrix))
     few = len(table) <= LEGIBLE
@@ -91,16 +80,14 @@ def plot_confusion(matrix: Tensor | Array, *, classes: Sequence[str], ax: Axes |
     image = ax.imshow(percent, cmap=QUANTITY, vmin=0, vmax=100)
     ax.set(xlabel="predicted class", ylabel="true class")
     if few:
-        turned: dict[str, Any] = (
-            {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, classes)) > 3 else {}
-        )
-        ax.set_xticks(range(len(table)), classes, **turned)
+        ax.set_xticks(range(len(table)), classes)
         ax.set_yticks(range(len(table)), classes)
+        if max(map(len, classes)) > 3:
+            ax.set_xticks(range(len(table)), classes, rotation=45, ha="right", rotation_mode="anchor")
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 12}
         for (i, j), value in np.ndenumerate(percent):
             if table[i, j]:
-                color = "black" if value > 55 else "white"
-                ax.text(
-                    j, i, f"{value:.0f}" if value >= 1 else "<1", ha="center", va="center", color=color, fontsize=12
-                )
+                text, color = f"{value:.0f}" if value >= 1 else "<1", "black" if value > 55 else "white"
+                ax.text(j, i, text, color=color, **middle)
     figure_of(ax).colorbar(image, ax=ax, shrink=0.85).set_label("% of the true class")
     return figure_of(ax)

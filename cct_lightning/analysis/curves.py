@@ -1,7 +1,6 @@
 """Learning curves, and results with their spread over seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cct_lightning.analysis.style import MARKERS, OKABE_ITO, figure_of, one_axes, styled
+from cct_lightning.analysis.style import band, figure_of, look, one_axes, styled
 
 
 def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFrame:
@@ -32,10 +31,6 @@ def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFr
     return found.assign(epoch=found["epoch"].astype(int) + 1)
 
 
-def _look(i: int) -> dict[str, Any]:
-    return {"color": OKABE_ITO[i % 7], "marker": MARKERS[i % len(MARKERS)]}
-
-
 @styled
 def plot_curves(
     curves: Mapping[str, pd.DataFrame],
@@ -52,16 +47,10 @@ def plot_curves(
         label: What is drawn, with its unit.
         scale: A value times this is in that unit: 100 for a share in percent.
         chance: What guessing reaches, in that unit; a dashed line.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
     """
     ax = one_axes(ax, (8, 4.5))
     for i, (name, table) in enumerate(curves.items()):
-        mean, std = scale * table["mean"], scale * table["std"]
-        ax.plot(table["epoch"], mean, label=name, **_look(i))
-        ax.fill_between(table["epoch"], mean - std, mean + std, color=OKABE_ITO[i % 7], alpha=0.15, linewidth=0)
+        band(ax, i, table["epoch"], scale * table["mean"], scale * table["std"], name=name)
     if chance is not None:
         ax.axhline(chance, color="#777777", linestyle="--", linewidth=1.5, label="guessing")
         ax.set_ylim(bottom=0)
@@ -77,21 +66,15 @@ def plot_curves(
 def plot_results(results: Mapping[str, Sequence[float]], *, label: str, scale: float = 1.0) -> Figure:
     """Draw the result of each run (open marks), and mean and standard deviation of each variant (filled, with bars).
 
-    Args:
-        results: Variant -> the results of its runs.
-        label: As in `plot_curves`.
-        scale: As in `plot_curves`.
+    `results` are those of its runs for each variant; `label` and `scale` are those of `plot_curves`.
     """
     ax = one_axes(None, (10, 1.4 + 0.8 * len(results)))
     for i, values in enumerate(results.values()):
         found = scale * np.asarray(values, dtype=float)
-        ax.scatter(
-            found, np.full(len(found), i + 0.2), s=60, facecolors="none", edgecolors=OKABE_ITO[i % 7],
-            marker=MARKERS[i % len(MARKERS)],
-        )  # fmt: skip
+        ax.scatter(found, np.full(len(found), i + 0.2), s=60, **look(i)).set_facecolor("none")
         if len(found):
             spread = found.std(ddof=1) if len(found) > 1 else 0.0
-            ax.errorbar(found.mean(), i, xerr=spread, markersize=10, capsize=6, **_look(i))
+            ax.errorbar(found.mean(), i, xerr=spread, markersize=10, capsize=6, **look(i))
     ax.set_yticks(range(len(results)), [name.replace(", ", "\n") for name in results])
     ax.set(xlabel=label, ylim=(len(results) - 0.5, -0.5))
     ax.grid(axis="x", alpha=0.3)

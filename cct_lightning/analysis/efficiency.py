@@ -5,14 +5,14 @@ Published points: Hassani et al., arXiv 2104.05704, CCT-7/3x1 on CIFAR-10 with t
 A table of runs is a pandas DataFrame with one row a run (a seed). Accuracies are shares from 0 to 1, as `test/acc` is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from cct_lightning.analysis.style import MARKERS, OKABE_ITO, figure_of, one_axes, styled
+from cct_lightning.analysis.style import figure_of, look, one_axes, styled
 from cct_lightning.errors import InputError
 
 # Forward, and in the backward pass one product for the inputs and one for the weights of each layer.
@@ -20,7 +20,7 @@ TRAINING_MACS_PER_FORWARD = 3
 PUBLISHED = "CCT-7/3x1, CIFAR-10 (published)"
 
 
-def _check(runs: pd.DataFrame, columns: Iterable[str]) -> None:
+def _check(runs: pd.DataFrame, *columns: str) -> None:
     missing = [name for name in columns if name not in runs.columns]
     if missing:
         raise InputError(
@@ -32,10 +32,10 @@ def _check(runs: pd.DataFrame, columns: Iterable[str]) -> None:
         raise InputError("accuracy must be a share between 0 and 1 in every run, as test/acc is.")
 
 
-def _summary(runs: pd.DataFrame, by: list[str], means: list[str]) -> pd.DataFrame:
-    grouped = runs.groupby(by, sort=True)
-    table = grouped["accuracy"].agg(["mean", "std", "count"]).rename(columns={"count": "runs"})
-    return table.join(grouped[means].mean()).reset_index() if means else table.reset_index()
+def _summary(runs: pd.DataFrame, by: str, costs: Sequence[str] = ()) -> pd.DataFrame:
+    wanted = {"mean": ("accuracy", "mean"), "std": ("accuracy", "std"), "runs": ("accuracy", "count")}
+    means = {name: (name, "mean") for name in costs}
+    return runs.groupby(["variant", by]).agg(**wanted, **means).reset_index()
 
 
 def data_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
@@ -50,8 +50,8 @@ def data_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: A column is missing, or accuracies are not shares.
     """
-    _check(runs, ["variant", "samples_per_class", "accuracy"])
-    return _summary(runs, ["variant", "samples_per_class"], [])
+    _check(runs, "variant", "samples_per_class", "accuracy")
+    return _summary(runs, "samples_per_class")
 
 
 def schedule_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
@@ -69,14 +69,14 @@ def schedule_efficiency(runs: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: A column is missing, or accuracies are not shares.
     """
-    _check(runs, ["variant", "epochs", "accuracy", "train_images", "macs"])
+    _check(runs, "variant", "epochs", "accuracy", "train_images", "macs")
     seen = runs["epochs"] * runs["train_images"]
-    full = runs.assign(
-        images_seen=seen,
-        seconds=runs["seconds"] if "seconds" in runs else float("nan"),
-        training_macs=TRAINING_MACS_PER_FORWARD * runs["macs"] * seen,
-    )
-    return _summary(full, ["variant", "epochs"], ["images_seen", "seconds", "training_macs"])
+    costs = {
+        "images_seen": seen,
+        "seconds": runs.get("seconds", float("nan")),
+        "training_macs": TRAINING_MACS_PER_FORWARD * runs["macs"] * seen,
+    }
+    return _summary(runs.assign(**costs), "epochs", list(costs))
 
 
 def published_schedule() -> pd.DataFrame:
@@ -91,17 +91,9 @@ def published_schedule() -> pd.DataFrame:
 def _curves(table: pd.DataFrame, cost: str, ax: Axes) -> None:
     for k, (name, rows) in enumerate(table.groupby("variant", sort=False)):
         rows = rows.dropna(subset=[cost]).sort_values(cost)
-        published = name == PUBLISHED
-        ax.errorbar(
-            rows[cost],
-            100 * rows["mean"],
-            yerr=100 * rows["std"].fillna(0),
-            marker=MARKERS[k % len(MARKERS)],
-            color="#777777" if published else OKABE_ITO[k % 7],
-            linestyle="--" if published else "-",
-            capsize=4,
-            label=str(name),
-        )
+        style = {"linestyle": "-"} | look(k) | ({"color": "#777777", "linestyle": "--"} if name == PUBLISHED else {})
+        spread = 100 * rows["std"].fillna(0)
+        ax.errorbar(rows[cost], 100 * rows["mean"], yerr=spread, capsize=4, label=str(name), **style)
     ax.set_xscale("log")
     low, high = (float(table[cost].min()), float(table[cost].max()))
     if high < 100 * low:  # less than two decades have too few powers of ten
@@ -113,15 +105,7 @@ def _curves(table: pd.DataFrame, cost: str, ax: Axes) -> None:
 
 @styled
 def plot_data_efficiency(table: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
-    """Draw accuracy over training images per class; bars are the standard deviation over runs.
-
-    Args:
-        table: From `data_efficiency`.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
-    """
+    """Draw a table of `data_efficiency`: accuracy over training images per class, with its deviation over runs."""
     ax = one_axes(ax, (7.5, 5))
     _curves(table, "samples_per_class", ax)
     ticks = sorted(table["samples_per_class"].unique())
@@ -134,20 +118,15 @@ def plot_data_efficiency(table: pd.DataFrame, *, ax: Axes | None = None) -> Figu
 
 @styled
 def plot_schedule(table: pd.DataFrame, *, published: bool = True) -> Figure:
-    """Draw accuracy over what the training cost: epochs, images seen, multiply-accumulates, and hours where they are
-    known.
+    """Draw accuracy over what the training cost: epochs, images seen, multiply-accumulates, and hours where known.
 
     Args:
         table: From `schedule_efficiency`.
         published: Draw the published points beside it. They are CIFAR-10; leave them out for other data.
-
-    Returns:
-        The figure.
     """
-    table = table.assign(hours=table["seconds"] / 3600)
     if published:
-        reference = published_schedule()
-        table = pd.concat([table, reference.assign(hours=reference["seconds"] / 3600)], ignore_index=True)
+        table = pd.concat([table, published_schedule()], ignore_index=True)
+    table = table.assign(hours=table["seconds"] / 3600)
     costs = {"epochs": "epochs", "images_seen": "images seen", "training_macs": "training MACs", "hours": "hours"}
     known = {cost: label for cost, label in costs.items() if table[cost].notna().any()}
     figure = Figure(figsize=(4.2 * len(known), 4.8), layout="constrained")

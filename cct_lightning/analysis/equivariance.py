@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cct_lightning.analysis.probe import Stage, compact, evaluating, maps_at, ready
 from cct_lightning.analysis.receptive import ReceptiveField, receptive_fields
-from cct_lightning.analysis.style import MARKERS, Array, figure_of, numbers, one_axes, styled
+from cct_lightning.analysis.style import Array, band, figure_of, numbers, one_axes, styled
 from cct_lightning.errors import InputError
 
 SHIFTS = tuple(range(9))  # pixels
@@ -25,16 +25,7 @@ _DIRECTIONS = ((2, 1), (2, -1), (3, 1), (3, -1))  # axis of (B, C, H, W), sign: 
 
 
 def shift_images(images: Tensor, *, down: int = 0, right: int = 0) -> Tensor:
-    """Move images by whole pixels; the pixels left free repeat the border.
-
-    Args:
-        images: (B, C, H, W), any dtype.
-        down: Pixels; negative is up.
-        right: Pixels; negative is left.
-
-    Returns:
-        (B, C, H, W).
-    """
+    """Move images (B, C, H, W) of any dtype by pixels, negative ones up or left; pixels left free repeat the border."""
     height, width = images.shape[-2:]
     rows = (torch.arange(height, device=images.device) - down).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) - right).clamp(0, width - 1)
@@ -72,12 +63,12 @@ def shift_error(
     dimensions. A shift by a fraction of a token interpolates linearly between neighbors on the grid. Tokens that see
     the border or pixels that a shift left free are cropped along the axis of the shift, the same ones for all shifts.
     m is the mean token of the batch: a part that is the same everywhere moves with any shift, and would flatter tokens
-    after a ReLU. 0 is perfectly equivariant; the square root of 2 is what unrelated tokens of the same variance give. The
-    four directions are averaged.
+    after a ReLU. 0 is perfectly equivariant; the square root of 2 is what unrelated tokens of the same variance give.
+    The four directions are averaged.
 
     Args:
         net: A Compact Transformer.
-        images: (B, C, H, W), normalized as in training.
+        images: (B, C, H, W).
         shifts: Pixels, 0 or more.
         stage: `tokens`, the tokenizer's output, or `features`, the encoder's, which knows positions and sees all
             borders.
@@ -120,15 +111,10 @@ def shift_error(
 
 @torch.no_grad()
 def shift_consistency(net: nn.Module, images: Tensor, *, shifts: Sequence[int] = SHIFTS) -> Tensor:
-    """Measure how often the prediction for a shifted image is the one for the image.
-
-    Args:
-        net: Any classifier of images.
-        images: (B, C, H, W), normalized as in training.
-        shifts: Pixels.
+    """Measure how often the prediction for a shifted image is the one for the image; works with every network.
 
     Returns:
-        (S, B): share of the four directions in which the predicted class stays the same.
+        (S, B): share of the four directions in which the predicted class stays the same. `shifts` are in pixels.
     """
     images = ready(net, images)
     with evaluating(net):
@@ -140,55 +126,37 @@ def shift_consistency(net: nn.Module, images: Tensor, *, shifts: Sequence[int] =
     return torch.stack(same).float().mean(1)
 
 
+@styled
 def _plot_by_shift(
-    curves: Mapping[str, Tensor | Array], shifts: Sequence[int], ax: Axes | None, *, label: str, scale: float = 1.0
-) -> Axes:
+    curves: Mapping[str, Tensor | Array],
+    shifts: Sequence[int],
+    ax: Axes | None,
+    *,
+    label: str,
+    scale: float = 1.0,
+    top: float | None = None,
+) -> Figure:
     ax = one_axes(ax, (7, 4.5))
-    for k, (name, values) in enumerate(curves.items()):
+    for i, (name, values) in enumerate(curves.items()):
         array = scale * numbers(values)
         if len(array) != len(shifts):
             raise InputError(f"The curve {name!r} has {len(array)} rows for {len(shifts)} shifts.")
-        mean, half = array.mean(1), 1.96 * array.std(1) / math.sqrt(array.shape[1])
-        (line,) = ax.plot(shifts, mean, marker=MARKERS[k % len(MARKERS)], label=name)
-        ax.fill_between(shifts, mean - half, mean + half, color=line.get_color(), alpha=0.2, linewidth=0)
+        band(ax, i, shifts, array.mean(1), 1.96 * array.std(1) / math.sqrt(array.shape[1]), name=name)
     ax.set(xlabel="shift (pixels)", ylabel=label, xticks=list(shifts))
+    ax.set_ylim(0, top)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+    return figure_of(ax)
 
 
-@styled
 def plot_shift_error(
     errors: Mapping[str, Tensor | Array], *, shifts: Sequence[int] = SHIFTS, ax: Axes | None = None
 ) -> Figure:
-    """Draw shift errors: mean over images, with its 95 % interval.
-
-    Args:
-        errors: A name and (S, B) for each curve, from `shift_error`.
-        shifts: As given to `shift_error`.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
-    """
-    ax = _plot_by_shift(errors, shifts, ax, label="shift error (relative L2, unrelated: √2)")
-    ax.set_ylim(bottom=0)
-    return figure_of(ax)
+    """Draw the mean over images with its 95 % interval: for each curve a name and (S, B) of `shift_error`."""
+    return _plot_by_shift(errors, shifts, ax, label="shift error (relative L2, unrelated: √2)")
 
 
-@styled
 def plot_shift_consistency(
     consistency: Mapping[str, Tensor | Array], *, shifts: Sequence[int] = SHIFTS, ax: Axes | None = None
 ) -> Figure:
-    """Draw how often predictions stay under shifts, in percent: mean over images, with its 95 % interval.
-
-    Args:
-        consistency: A name and (S, B) for each curve, from `shift_consistency`.
-        shifts: As given to `shift_consistency`.
-        ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
-    """
-    ax = _plot_by_shift(consistency, shifts, ax, label="same prediction (%)", scale=100)
-    ax.set_ylim(0, 103)
-    return figure_of(ax)
+    """Draw the same, in percent: for each curve a name and (S, B) of `shift_consistency`."""
+    return _plot_by_shift(consistency, shifts, ax, label="same prediction (%)", scale=100, top=103)

@@ -16,17 +16,13 @@ from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
 from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, ready
-from cct_lightning.analysis.style import MARKERS, OKABE_ITO, Array, numbers, panels, styled
+from cct_lightning.analysis.style import Array, look, numbers, panels, styled
 from cct_lightning.errors import InputError
 
 
 @torch.no_grad()
 def layer_tokens(net: nn.Module, images: Tensor) -> Tensor:
     """Return the token stream before the first layer and after each.
-
-    Args:
-        net: A Compact Transformer.
-        images: (B, C, H, W), normalized as in training. The result has (L + 1) * B * N * D numbers.
 
     Returns:
         (L + 1, B, N, D) float32; the last is what enters the final LayerNorm.
@@ -42,13 +38,8 @@ def layer_tokens(net: nn.Module, images: Tensor) -> Tensor:
 def layer_features(net: nn.Module, images: Tensor, *, batch_size: int = 128) -> Tensor:
     """Return one vector for each image and layer: the mean of its grid tokens (a class token is constant at the start).
 
-    Args:
-        net: A Compact Transformer.
-        images: (B, C, H, W), normalized as in training.
-        batch_size: Images at a time, which bounds the memory.
-
     Returns:
-        (L + 1, B, D) float32.
+        (L + 1, B, D) float32. `batch_size`, the images computed at a time, bounds the memory.
     """
     count = int(np.prod(grid_of(compact(net), images)))
     chunks = [layer_tokens(net, chunk)[:, :, -count:].mean(2) for chunk in images.split(batch_size)]
@@ -95,12 +86,9 @@ def plot_projection(
     Args:
         points: One (M, 2) for each panel, from `project`.
         labels: (M,) classes.
-        classes: Names of the classes. Up to 20 are in a legend, by color and marker.
+        classes: Their names. Up to 20 are in a legend, by color and marker.
         titles: One text a panel.
         columns: Panels in a row.
-
-    Returns:
-        The figure.
     """
     names = titles or ["" for _ in points]
     member = numbers(labels)
@@ -110,8 +98,7 @@ def plot_projection(
         ax.set(xticks=[], yticks=[], title=title, xlabel="component 1", ylabel="component 2")
         for k, name in enumerate(classes):
             mine = place[member == k]
-            color, marker = OKABE_ITO[k % 7], MARKERS[k % len(MARKERS)]
-            ax.scatter(mine[:, 0], mine[:, 1], s=36, label=name, alpha=0.8, linewidths=0, color=color, marker=marker)
+            ax.scatter(mine[:, 0], mine[:, 1], s=36, label=name, alpha=0.8, linewidths=0, **look(k))
     if len(classes) <= 20:
         handles, texts = axes[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside right center", markerscale=1.3, frameon=False)

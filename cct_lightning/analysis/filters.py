@@ -7,25 +7,17 @@ Letters: C channels, k kernel side, F filters.
 
 import numpy as np
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cct_lightning.analysis.pictures import picture
 from cct_lightning.analysis.probe import compact
-from cct_lightning.analysis.style import SIGNED, Array, numbers, panels, styled
+from cct_lightning.analysis.style import SIGNED, Array, map_panels, numbers, panels, styled
 from cct_lightning.errors import InputError
 
 
 def tokenizer_filters(net: nn.Module) -> Tensor:
-    """Return the filters of the tokenizer's first convolution, those of the largest norm first.
-
-    Args:
-        net: A Compact Transformer.
-
-    Returns:
-        (F, C, k, k).
+    """Return the filters (F, C, k, k) of the tokenizer's first convolution, those of the largest norm first.
 
     Raises:
         InputError: The tokenizer has no convolution.
@@ -40,19 +32,13 @@ def tokenizer_filters(net: nn.Module) -> Tensor:
 
 @styled
 def plot_filters(filters: Tensor | Array, *, count: int = 32, columns: int = 8) -> Figure:
-    """Draw filters: in color for three channels, each stretched to its own range; else the mean over channels, signed.
+    """Draw the first `count` filters (F, C, k, k) of `tokenizer_filters`.
 
-    Args:
-        filters: (F, C, k, k), from `tokenizer_filters`.
-        count: Filters to draw, from the first on.
-        columns: Filters in a row.
-
-    Returns:
-        The figure.
+    Three channels are drawn in color, each filter stretched to its own range; of others the mean over channels, signed.
     """
     array = numbers(filters)[:count]
-    figure, axes = panels(len(array), columns=columns, side=1.0, aspect=array.shape[2] / array.shape[3])
     if array.shape[1] == 3:
+        figure, axes = panels(len(array), columns=columns, side=1.0, aspect=array.shape[2] / array.shape[3])
         limit = np.abs(array).max((1, 2, 3), keepdims=True)
         for ax, pixel in zip(axes, (0.5 + 0.5 * array / np.maximum(limit, 1e-12)).transpose(0, 2, 3, 1), strict=True):
             ax.imshow(pixel)
@@ -60,10 +46,9 @@ def plot_filters(filters: Tensor | Array, *, count: int = 32, columns: int = 8) 
         return figure
     signed = array.mean(1)
     top = float(np.abs(signed).max())
-    for ax, values in zip(axes, signed, strict=True):
-        ax.imshow(values, cmap=SIGNED, vmin=-top, vmax=top)
+    none = [""] * len(signed)
+    figure = map_panels(signed, none, columns=columns, side=1.0, limits=(-top, top), label="weight", colors=SIGNED)
     figure.suptitle("Filters of the first convolution, largest norm first")
-    figure.colorbar(ScalarMappable(Normalize(-top, top), SIGNED), ax=axes, shrink=0.9).set_label("weight")
     return figure
 
 

@@ -22,9 +22,6 @@ def plot_images(
         rows: Name of a row -> images (n, C, H, W); or the images of the only row. uint8 as they are, floats stretched.
         titles: One text for each column.
         side: Width of an image in inches.
-
-    Returns:
-        The figure.
     """
     named = rows if isinstance(rows, Mapping) else {"": rows}
     count = max(len(images) for images in named.values())
@@ -54,25 +51,12 @@ def plot_predictions(
     classes: Sequence[str],
     columns: int = 8,
 ) -> Figure:
-    """Draw images with their true class, the predicted one and its probability; a frame marks what is wrong.
-
-    Args:
-        images: (B, C, H, W); uint8 as they are, floats stretched.
-        label: True classes (B,).
-        predicted: Predicted classes (B,).
-        probability: Their probabilities (B,).
-        classes: Names of the classes.
-        columns: Images in a row.
-
-    Returns:
-        The figure.
-    """
+    """Draw images with true class, predicted class and its probability, all (B,); a frame marks what is wrong."""
     shown = pixels(images)
     height, width = shown.shape[1:3]
     figure, axes = panels(len(shown), columns=columns, side=1.75, aspect=height / width + 0.2)
-    for ax, image, true, answer, sure in zip(
-        axes, shown, numbers(label), numbers(predicted), numbers(probability), strict=True
-    ):
+    said = map(numbers, (label, predicted, probability))
+    for ax, image, true, answer, sure in zip(axes, shown, *said, strict=True):
         ax.imshow(image)
         ax.set_title(f"{classes[true]}\n→ {classes[answer]} ({sure:.0%})", fontsize=12)
         if true != answer:

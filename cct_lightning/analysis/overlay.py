@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from cct_lightning.analysis.style import OVERLAY, Array, numbers, panels, styled
+from cct_lightning.analysis.style import OVERLAY, Array, color_bar, numbers, panels, styled
 from cct_lightning.errors import InputError
 
 _STRENGTH = 0.85  # share of the color where it is brightest, two thirds of that where it is darkest
@@ -24,14 +22,10 @@ UNIFORM = "x the uniform weight"  # the unit of what `over_uniform` returns
 
 
 def pixels(images: Tensor | Array) -> Array:
-    """Return images as pixels for matplotlib and Pillow.
+    """Return images (B, 1 or 3, H, W) as pixels for matplotlib and Pillow, (B, H, W, 3) uint8.
 
-    Args:
-        images: (B, C, H, W) with 1 or 3 channels. uint8 is shown as it is; of other types each image is stretched
-            from its minimum to its maximum, since what they were normalized with is not known here.
-
-    Returns:
-        (B, H, W, 3) uint8.
+    uint8 is shown as it is; of other types each image is stretched from its minimum to its maximum, since what they
+    were normalized with is not known here.
     """
     array = numbers(images)
     if array.ndim != 4 or array.shape[1] not in (1, 3):
@@ -89,13 +83,10 @@ def overlays(images: Tensor | Array, maps: Tensor | Array, *, side: int = 96, sh
     """Lay a map over each image.
 
     Args:
-        images: (B, C, H, W); uint8 as they are, floats stretched.
+        images: (B, C, H, W).
         maps: (B, h, w), not negative.
         side: Pixels of the longer side of the results at least: small images are enlarged by a whole factor.
         shared: One color scale for all, up to the largest value of all maps; else each has its own.
-
-    Returns:
-        (B) results.
     """
     shown, heat = pixels(images), numbers(maps)
     if len(shown) != len(heat):
@@ -132,14 +123,11 @@ def plot_overlays(
     """Draw each image, and below it the same image in grey under its map, all on one color scale.
 
     Args:
-        images: (B, C, H, W); uint8 as they are, floats stretched.
+        images: (B, C, H, W).
         maps: (B, h, w), not negative. Weights that sum to one are best brought to a unit by `over_uniform`.
         titles: One text per image.
         label: What the colors mean, with its unit.
         columns: Images in a row.
-
-    Returns:
-        The figure.
     """
     pairs = overlays(images, maps, side=256, shared=True)
     height, width = pairs[0].image.shape[:2]
@@ -149,6 +137,5 @@ def plot_overlays(
         ax.imshow(np.concatenate([pair.image, gap, pair.mapped]))
         if titles is not None:
             ax.set_title(titles[i])
-    bar = figure.colorbar(ScalarMappable(Normalize(0, pairs[0].top), OVERLAY), ax=axes, shrink=0.9, aspect=15)
-    bar.set_label(label)
+    color_bar(axes, (0, pairs[0].top), OVERLAY, label)
     return figure

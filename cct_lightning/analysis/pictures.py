@@ -14,7 +14,6 @@ Letters: B batch, C channels, (H, W) image, (h, w) grid of a map.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -45,9 +44,8 @@ PICTURES: dict[str, Drawing] = {}
 def picture(name: str) -> Callable[[Drawing], Drawing]:
     """Register the function below as a picture.
 
-    Args:
-        name: Its name in W&B, where `val/` or `test/` is put before it; a name with a slash stays as it is, for what
-            does not depend on the images.
+    W&B shows it as `val/NAME` and `test/NAME`; a name with a slash stays as it is, for what does not depend on the
+    images.
     """
 
     def register(draw: Drawing) -> Drawing:
@@ -66,8 +64,3 @@ def import_pictures(paths: Iterable[str]) -> None:
     for path in paths:
         if import_path(path, "picture") not in PICTURES.values():
             raise InputError(f"{path} is not registered: write @picture(NAME) of cct_lightning.analysis above it.")
-
-
-def one_by_one(maps: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Compute maps (B, h, w) image after image: attention of all layers, heads and tokens takes memory."""
-    return torch.cat([maps(image) for image in images.split(1)])

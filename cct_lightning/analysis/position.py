@@ -5,15 +5,14 @@ Source: Dosovitskiy et al., arXiv 2010.11929, figure 7 (center).
 Letters: (H, W) image, (h, w) grid of tokens, P prefix tokens, N = P + h*w tokens, D dimension.
 """
 
+import numpy as np
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cct_lightning.analysis.pictures import picture
 from cct_lightning.analysis.probe import compact
-from cct_lightning.analysis.style import QUANTITY, Array, numbers, panels, styled
+from cct_lightning.analysis.style import Array, map_panels, numbers, styled
 from cct_lightning.errors import InputError
 
 
@@ -23,8 +22,7 @@ def position_embedding(net: nn.Module, *, img_size: tuple[int, int] | None = Non
 
     Args:
         net: A Compact Transformer.
-        img_size: (H, W) in pixels; the one that the model was built for when None. Other sizes show the resized
-            embedding.
+        img_size: (H, W) in pixels; the model's own when None. Other sizes show the resized embedding.
 
     Returns:
         (h, w, D); a class token's own embedding is left out.
@@ -46,11 +44,7 @@ def position_embedding(net: nn.Module, *, img_size: tuple[int, int] | None = Non
 
 
 def position_similarity(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> Tensor:
-    """Return the cosine similarity of the position embeddings of each pair of places.
-
-    Args:
-        net: A Compact Transformer.
-        img_size: As in `position_embedding`.
+    """Return the cosine similarity of each pair of places of `position_embedding`.
 
     Returns:
         (h, w, h, w); `[i, j]` is the map for the token in row i, column j.
@@ -61,28 +55,20 @@ def position_similarity(net: nn.Module, *, img_size: tuple[int, int] | None = No
 
 @styled
 def plot_position_similarity(similarity: Tensor | Array, *, most: int = 8) -> Figure:
-    """Draw a map for each place, laid out as the places are.
+    """Draw the map of each place of `position_similarity`, laid out as the places are.
 
-    Args:
-        similarity: (h, w, h, w), from `position_similarity`.
-        most: Rows and columns of maps at most; larger grids are shown at evenly spaced places.
-
-    Returns:
-        The figure.
+    `most` is the number of rows and columns at most; larger grids are shown at evenly spaced places.
     """
     maps = numbers(similarity)
-    rows, columns = maps.shape[:2]
-    some = [
-        sorted({round(i * (n - 1) / max(1, min(n, most) - 1)) for i in range(min(n, most))}) for n in (rows, columns)
-    ]
-    places = [(i, j) for i in some[0] for j in some[1]]
-    figure, axes = panels(len(places), columns=len(some[1]), side=1.1, aspect=rows / columns)
-    low = min(0.0, float(maps.min()))
-    for ax, (i, j) in zip(axes, places, strict=True):
-        ax.imshow(maps[i, j], cmap=QUANTITY, vmin=low, vmax=1)
-        ax.set_title(f"{i + 1},{j + 1}", fontsize=12)
-    bar = figure.colorbar(ScalarMappable(Normalize(low, 1), QUANTITY), ax=axes, shrink=0.9)
-    bar.set_label("cosine similarity")
+    rows, columns = (np.linspace(0, n - 1, min(n, most)).round().astype(int) for n in maps.shape[:2])
+    figure = map_panels(
+        maps[np.ix_(rows, columns)].reshape(-1, *maps.shape[2:]),
+        [f"{i + 1},{j + 1}" for i in rows for j in columns],
+        columns=len(columns),
+        side=1.1,
+        limits=(min(0.0, float(maps.min())), 1),
+        label="cosine similarity",
+    )
     figure.suptitle("Position embeddings: similarity to the token in row,column")
     return figure
 

@@ -1,11 +1,10 @@
-"""What every analysis needs: a checked model, evaluation mode for a while, and the inputs and outputs of modules on
-the way.
+"""What every analysis needs: a checked model, and the inputs and outputs of modules on the way.
 
 Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, P prefix tokens, N = P + h*w tokens, D dimension.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, cast
 
 import torch
@@ -19,11 +18,7 @@ from cct_lightning.models.position import Grid
 
 
 def compact(net: nn.Module) -> CompactTransformer:
-    """Return the model as the Compact Transformer that token analyses need.
-
-    Raises:
-        InputError: It is something else.
-    """
+    """Return the Compact Transformer that token analyses need, or raise an InputError where the model is another."""
     if isinstance(net, CompactTransformer):
         return net
     if isinstance(inner := getattr(net, "net", None), CompactTransformer):  # a LightningModule around the model
@@ -36,10 +31,6 @@ def compact(net: nn.Module) -> CompactTransformer:
 
 def ready(net: nn.Module, images: Tensor) -> Tensor:
     """Return the images on the device and in the dtype of the network.
-
-    Args:
-        net: The network.
-        images: (B, C, H, W), normalized as in training.
 
     Raises:
         InputError: Not a batch, not normalized, or another number of channels than the network reads.
@@ -67,18 +58,15 @@ def capturing(modules: Iterable[nn.Module], take: Callable[[Any, Tensor, Tensor]
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         found.append(take(module, args[0], output))
 
-    handles = [module.register_forward_hook(hook) for module in modules]
-    try:
+    with ExitStack() as handles:
+        for module in modules:
+            handles.enter_context(module.register_forward_hook(hook))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def grid_of(net: CompactTransformer, images: Tensor) -> Grid:
     """Return the token grid (h, w) of these images (B, C, H, W)."""
-    height, width = images.shape[-2:]
-    return net.tokenizer.grid((height, width))
+    return net.tokenizer.grid((images.shape[-2], images.shape[-1]))
 
 
 def on_grid(weights: Tensor, grid: Grid) -> Tensor:
@@ -93,10 +81,7 @@ Stage = Literal["tokens", "features"]
 def maps_at(net: CompactTransformer, images: Tensor, stage: Stage) -> Tensor:
     """Return the tokens of a stage on their grid, (B, D, h, w), prefix dropped.
 
-    Args:
-        net: The model.
-        images: (B, C, H, W), as `ready` returns them.
-        stage: `tokens`, the tokenizer's output, or `features`, the encoder's normalized output.
+    The stage is `tokens`, the tokenizer's output, or `features`, the encoder's normalized output.
     """
     if stage not in ("tokens", "features"):
         raise InputError(f"Unknown stage {stage!r}: choose 'tokens' or 'features'.")

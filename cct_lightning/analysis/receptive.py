@@ -6,7 +6,6 @@ arXiv 1701.04128 (effective receptive field).
 Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, D dimension.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -40,16 +39,6 @@ class ReceptiveField:
         return first, first + self.size
 
 
-def _compose(layers: Iterable[tuple[int, int, int]]) -> ReceptiveField:
-    """Combine layers (kernel, stride, padding), the first one first."""
-    size, jump, start = 1, 1, 0
-    for kernel, stride, padding in layers:
-        size += (kernel - 1) * jump
-        start -= padding * jump
-        jump *= stride
-    return ReceptiveField(size=size, stride=jump, start=start)
-
-
 def receptive_field(net: nn.Module) -> ReceptiveField:
     """Return what the tokens of a model see before the encoder, by arithmetic over the layers of its tokenizer.
 
@@ -60,15 +49,16 @@ def receptive_field(net: nn.Module) -> ReceptiveField:
     layers = tokenizer.layers()
     if layers is None:
         raise InputError(f"The layers of {type(tokenizer).__name__} are not known: use measured_receptive_field.")
-    return _compose(layers)
+    size, jump, start = 1, 1, 0
+    for kernel, stride, padding in layers:  # the first one first
+        size += (kernel - 1) * jump
+        start -= padding * jump
+        jump *= stride
+    return ReceptiveField(size=size, stride=jump, start=start)
 
 
 def receptive_fields(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
-    """Return what the tokens see along height and width: by arithmetic where the tokenizer has `layers`, else measured.
-
-    Raises:
-        InputError: See `measured_receptive_field`.
-    """
+    """Return what tokens see along height and width: by arithmetic where the tokenizer has `layers`, else measured."""
     if compact(net).tokenizer.layers() is None:
         return measured_receptive_field(net)
     return receptive_field(net), receptive_field(net)
@@ -79,7 +69,7 @@ def token_gradient(net: nn.Module, images: Tensor, *, token: tuple[int, int], st
 
     Args:
         net: A Compact Transformer.
-        images: (B, C, H, W), normalized as in training.
+        images: (B, C, H, W).
         token: Row and column on the grid.
         stage: `tokens` for the tokenizer's output (its receptive field), `features` for the encoder's (every pixel
             may act).
@@ -103,12 +93,6 @@ def token_gradient(net: nn.Module, images: Tensor, *, token: tuple[int, int], st
 
 def measured_receptive_field(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
     """Measure what the tokens of any tokenizer see, along height and width: where the gradient of noise is not zero.
-
-    Args:
-        net: A Compact Transformer.
-
-    Returns:
-        One for the height, one for the width.
 
     Raises:
         InputError: Tokens that see past the border of an image of twice the model's size, or move unevenly.
@@ -146,9 +130,6 @@ def plot_token_gradient(
         gradient: (H, W), from `token_gradient`.
         box: A receptive field and the token (row, column), drawn as a frame.
         ax: Axes to draw on; a new figure when None.
-
-    Returns:
-        The figure.
     """
     values = numbers(gradient)
     ax = one_axes(ax, (5, 4))
@@ -156,10 +137,8 @@ def plot_token_gradient(
     if box is not None:
         field, token = box
         (top, _), (left, _) = field.span(token[0]), field.span(token[1])
-        frame = Rectangle(
-            (left - 0.5, top - 0.5), field.size, field.size, fill=False, edgecolor=OKABE_ITO[1], linewidth=3
-        )
-        ax.add_patch(frame)
+        corner, side = (left - 0.5, top - 0.5), field.size
+        ax.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=OKABE_ITO[1], linewidth=3))
     ax.set(xlabel="pixel column", ylabel="pixel row")
     figure_of(ax).colorbar(image, ax=ax, shrink=0.9).set_label("|gradient| ÷ largest")
     return figure_of(ax)

@@ -67,16 +67,12 @@ def smooth_grad(
 ) -> Tensor:
     """Return the input gradient averaged over noisy copies of the image, which shows more structure than the plain one.
 
+    Arguments and result are those of `input_gradient`; the predicted class is the one without noise.
+
     Args:
-        net: Any classifier of images.
-        images: (B, C, H, W), normalized as in training.
-        target: The class of each image (B,) int64; the one predicted without noise when None.
         noise: Standard deviation of the noise over the range (largest - smallest pixel) of the image.
         samples: Noisy copies.
         seed: Seed of the noise, drawn on the CPU and away from the global generator.
-
-    Returns:
-        (B, H, W) float32, in logits per unit of the normalized pixel.
     """
     if samples < 1 or noise < 0:
         raise InputError(f"samples is {samples} and noise {noise}: at least one sample, and no negative noise.")
@@ -100,17 +96,7 @@ def _picture(net: nn.Module, images: Tensor) -> Maps:
 def plot_saliency(
     images: Tensor | Array, maps: Tensor | Array, *, titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
-    """Draw saliency over its images; each map is scaled by its own 99th percentile, beyond which it is clipped.
-
-    Args:
-        images: (B, C, H, W); uint8 as they are, floats stretched.
-        maps: (B, H, W), from `input_gradient` or `smooth_grad`.
-        titles: One text per image.
-        columns: Images in a row.
-
-    Returns:
-        The figure.
-    """
+    """Draw gradients (B, H, W) over their images; each is scaled by its 99th percentile, beyond which it is clipped."""
     values = numbers(maps)
     top = np.maximum(np.percentile(values, 99, axis=(1, 2), keepdims=True), 1e-12)
     scaled = np.minimum(values / top, 1)

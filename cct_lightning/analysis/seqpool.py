@@ -7,16 +7,15 @@ Letters: B batch, C channels, (H, W) image, (h, w) grid of tokens, P prefix toke
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from cct_lightning.analysis.overlay import UNIFORM, over_uniform, plot_overlays
 from cct_lightning.analysis.pictures import Maps, picture
 from cct_lightning.analysis.probe import blocks_of, capturing, compact, evaluating, grid_of, on_grid, ready
-from cct_lightning.analysis.style import QUANTITY, Array, panels, styled
+from cct_lightning.analysis.style import Array, map_panels, styled
 from cct_lightning.errors import InputError
 from cct_lightning.models.pooling import Pooling
 
@@ -48,15 +47,8 @@ def pool_weights(net: nn.Module, images: Tensor) -> Tensor:
     its attention to itself left out and the rest scaled to sum to one. Mean: uniform. Max: the share of dimensions in
     which the token is the largest.
 
-    Args:
-        net: A Compact Transformer.
-        images: (B, C, H, W), normalized as in training.
-
     Returns:
         (B, h, w); each image's weights sum to one.
-
-    Raises:
-        InputError: No Compact Transformer, or images that do not fit.
     """
     model = compact(net)
     images = ready(model, images)
@@ -77,12 +69,7 @@ def _picture(net: nn.Module, images: Tensor) -> Maps:
 
 
 def mean_by_class(maps: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
-    """Average maps over the images of each class.
-
-    Args:
-        maps: (B, h, w), from `pool_weights` or `rollout_map`.
-        labels: (B,) int64.
-        num_classes: K.
+    """Average maps (B, h, w) of `pool_weights` or `rollout_map` over the images of each class, by labels (B,) int64.
 
     Returns:
         (K, h, w); NaN where a class has no image.
@@ -100,24 +87,9 @@ def plot_pool_weights(
 
 @styled
 def plot_class_weights(weights: Tensor | Array, *, classes: Sequence[str], columns: int = 5) -> Figure:
-    """Draw the mean pooling weights of each class.
-
-    Args:
-        weights: (K, h, w), from `mean_by_class`.
-        classes: K names.
-        columns: Classes in a row.
-
-    Returns:
-        The figure.
-    """
+    """Draw the mean pooling weights (K, h, w) of `mean_by_class`, each under the name of its class."""
     maps = over_uniform(weights)
     if len(maps) != len(classes):
         raise InputError(f"There are {len(maps)} maps but {len(classes)} class names.")
-    figure, axes = panels(len(maps), columns=columns, side=1.6, aspect=maps.shape[1] / maps.shape[2])
-    top = float(maps[maps == maps].max()) if (maps == maps).any() else 1.0
-    for ax, heat, name in zip(axes, maps, classes, strict=True):
-        ax.imshow(heat, cmap=QUANTITY, vmin=0, vmax=top)
-        ax.set_title(name)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, top), QUANTITY), ax=axes, shrink=0.9, aspect=12)
-    bar.set_label("weight ÷ uniform weight")
-    return figure
+    top = 1.0 if np.isnan(maps).all() else float(np.nanmax(maps))
+    return map_panels(maps, classes, columns=columns, side=1.6, limits=(0, top), label="weight ÷ uniform weight")

@@ -50,14 +50,7 @@ def stage_budget(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> 
 
 @styled
 def plot_stage_budget(table: pd.DataFrame) -> Figure:
-    """Draw parameters and multiply-accumulates of each stage, on logarithmic axes, with their shares.
-
-    Args:
-        table: From `stage_budget`.
-
-    Returns:
-        The figure.
-    """
+    """Draw a table of `stage_budget` on logarithmic axes, with the share of each stage."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     what = (("params", "parameters"), ("macs", "MACs"))

@@ -13,6 +13,8 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,6 +45,11 @@ _RC: Any = {
 styled = matplotlib.rc_context(_RC)  # a decorator for functions that draw
 
 Array = NDArray[Any]
+
+
+def look(i: int) -> dict[str, Any]:
+    """Return color and marker of the i-th curve or class; those that share a color differ in their marker."""
+    return {"color": OKABE_ITO[i % 7], "marker": MARKERS[i % len(MARKERS)]}
 
 
 def numbers(values: Tensor | Array | Sequence[Any]) -> Array:
@@ -86,3 +93,34 @@ def panels(
     for ax in grid:
         ax.set_axis_off()
     return figure, grid[:count]
+
+
+def color_bar(axes: Sequence[Axes], limits: tuple[float, float], colors: str, label: str) -> None:
+    """Add the color bar of panels that share a scale: its ends, its colormap, and what it measures."""
+    bar = figure_of(axes[0]).colorbar(ScalarMappable(Normalize(*limits), colors), ax=axes, shrink=0.9, aspect=15)
+    bar.set_label(label)
+
+
+def map_panels(
+    maps: Array,
+    titles: Sequence[str],
+    *,
+    columns: int,
+    side: float,
+    limits: tuple[float, float],
+    label: str,
+    colors: str = QUANTITY,
+) -> Figure:
+    """Return a figure of maps (n, h, w) on one color scale; see `panels` and `color_bar`."""
+    figure, axes = panels(len(maps), columns=columns, side=side, aspect=maps.shape[1] / maps.shape[2])
+    for ax, values, title in zip(axes, maps, titles, strict=True):
+        ax.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1])
+        ax.set_title(title)
+    color_bar(axes, limits, colors, label)
+    return figure
+
+
+def band(ax: Axes, i: int, x: Any, middle: Any, half: Any, *, name: str) -> None:
+    """Draw the i-th curve in a band of `half` its height on either side."""
+    ax.plot(x, middle, label=name, **look(i))
+    ax.fill_between(x, middle - half, middle + half, color=look(i)["color"], alpha=0.15, linewidth=0)
