@@ -1,20 +1,17 @@
 """Where the parameters and the multiply-accumulates of a model are: by stage.
 
-The counts are torch's FlopCounterMode's, run on the meta device; one multiply-accumulate is two of its operations.
+The counts are those of `models.complexity`; one multiply-accumulate is two of its operations.
 
 Letters: (H, W) image.
 """
 
-import copy
-
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from cct_lightning.analysis.probe import compact
+from cct_lightning.analysis.probe import compact, evaluating
 from cct_lightning.analysis.style import OKABE_ITO, styled
+from cct_lightning.models.complexity import count_operations
 
 _STAGES = ("tokenizer", "position", "encoder", "pool", "head")
 
@@ -31,13 +28,9 @@ def stage_budget(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> 
         `macs`, the two products of attention included.
     """
     model = compact(net)
-    shadow = copy.deepcopy(model).to("meta").eval()
-    height, width = img_size or model.arch.img_size
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        shadow(torch.empty(1, model.arch.in_chans, height, width, device="meta"))
-    counts = counter.get_flop_counts()
-    name = type(model).__name__
+    with evaluating(model):
+        counter = count_operations(model, (1, model.arch.in_chans, *(img_size or model.arch.img_size)))
+    counts, name = counter.get_flop_counts(), type(model).__name__
     rows = [
         {
             "params": sum(p.numel() for p in getattr(model, stage).parameters() if p.requires_grad),

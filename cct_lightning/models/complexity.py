@@ -15,6 +15,7 @@ from cct_lightning.models.arch import HIDDEN_CHANS, Arch, conv_grids, patch_grid
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,13 @@ def summarize(model: "nn.Module", img_size: tuple[int, int], in_chans: int) -> C
     from cct_lightning.models.compact import CompactTransformer, evaluating
 
     with evaluating(model):
-        macs = _macs(model, (1, in_chans, *img_size))
+        macs = count_operations(model, (1, in_chans, *img_size)).get_total_flops() // 2
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Costs(model.num_tokens(img_size) if isinstance(model, CompactTransformer) else None, params, macs)
 
 
-def _macs(model: "nn.Module", shape: tuple[int, ...]) -> int:
+def count_operations(model: "nn.Module", shape: tuple[int, ...]) -> "FlopCounterMode":
+    """Return torch's counter of what a forward pass of inputs of a shape computes; two operations are one MAC."""
     import torch
     from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
@@ -138,7 +140,7 @@ def _macs(model: "nn.Module", shape: tuple[int, ...]) -> int:
         device = next((value.device for value in own.values()), torch.device("cpu"))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(shape, dtype=dtype, device=device))
-    return counter.get_total_flops() // 2
+    return counter
 
 
 Budget = Summary = Costs  # the names of version 0.1, until version 0.3
