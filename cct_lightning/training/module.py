@@ -4,6 +4,7 @@ Letters: B batch, C channels, (H, W) image, K classes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,21 +113,20 @@ class Classifier(pl.LightningModule):
             self.parts = {key: value for key, value in vars(self.net.arch).items() if key in names}
         model = {"arch": plain_spec("arch", arch), "img_size": list(img_size), "in_chans": in_chans}
         labels = {"num_classes": num_classes, "classes": self.classes}
-        scale = {"mean": list(mean) if mean is not None else None, "std": list(std) if std is not None else None}
-        pixels = {**scale, "preprocessing": preprocessing}
+        pixels = {"mean": list(mean) if mean is not None else None, "std": list(std) if std is not None else None}
         objective = {"loss": plain_spec("loss", loss), "label_smoothing": label_smoothing}
         rates = {"optim": dataclasses.asdict(self.optim), "finetune": dataclasses.asdict(self.finetune)}
-        training: dict[str, Any] = {**objective, **rates, "ema_decay": ema_decay, "compile": compile}
-        self.save_hyperparameters({**model, **labels, **pixels, **training, **self.parts}, logger=False)
+        more = {"preprocessing": preprocessing, "ema_decay": ema_decay, "compile": compile}
+        self.save_hyperparameters(
+            {**model, **labels, **pixels, **objective, **rates, **more, **self.parts}, logger=False
+        )
         self._options: list[dict[str, Any]] = []  # of the optimizer's groups, but for parameters and the rate now
         self.train_loss = MeanLoss()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
+        accuracy = functools.partial(MulticlassAccuracy, num_classes, average="micro")
         for stage in ("val", "test"):
-            accuracies = {
-                name: MulticlassAccuracy(num_classes, average="micro", top_k=min(k, num_classes))
-                for name, k in (("acc", 1), ("acc5", 5))
-            }
-            setattr(self, f"{stage}_metrics", nn.ModuleDict({"loss": MeanLoss(), **accuracies}))
+            metrics = {"loss": MeanLoss(), "acc": accuracy(), "acc5": accuracy(top_k=min(5, num_classes))}
+            setattr(self, f"{stage}_metrics", nn.ModuleDict(metrics))
 
     @classmethod
     def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":

@@ -37,12 +37,10 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_it_ends_as_the_undisturbed_run(runs: Path, kind: str, ending: str) -> None:
     whole, parts = runs / kind / "undisturbed", runs / kind / ending
-    # Weights, average, optimizer, schedule, best epoch, every row of metrics.csv.
     # A run that steps end within an epoch sums up what it has of it, and the longer run the rest.
     kept = without_ends_of_epochs if (kind, ending) == ("limited by steps", "trained longer") else metrics
-    assert_same_run(
-        whole, parts, rows=kept
-    )  # weights, average, optimizer, schedule, best epoch, every row of metrics.csv
+    # Weights, average, optimizer, schedule, best epoch, every row of metrics.csv.
+    assert_same_run(whole, parts, rows=kept)
     states = [checkpoint(run / "last.ckpt")["callbacks"] for run in (whole, parts)]
     assert states[0].keys() == states[1].keys()
     for name in states[0]:

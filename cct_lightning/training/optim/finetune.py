@@ -4,6 +4,7 @@ Sources: layer-wise decay of the learning rate as in BEiT (Bao et al., arXiv 210
 arXiv 2111.06377), where layer 0 is the embedding of the image, layer i + 1 block i, and the last layer what follows.
 """
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -76,16 +77,11 @@ def layers(net: nn.Module) -> dict[str, int]:
     if isinstance(net, CompactTransformer):
         return {name: layer_of(name, net.arch.depth) for name in names}
     for pattern in _BLOCKS:
-        blocks = [found[0] if (found := pattern.match(name)) else None for name in names]
-        if any(blocks):
+        blocks = {name: found[0] if (found := pattern.match(name)) else "" for name in names}
+        if any(blocks.values()):
             # What is registered before the blocks is the stem, what comes after them the end.
-            first = 0 if "features" in pattern.pattern else 1
-            order = {block: first + i for i, block in enumerate(dict.fromkeys(filter(None, blocks)))}
-            begin = next(i for i, block in enumerate(blocks) if block)
-            return {
-                name: order[block] if block else 0 if i < begin else max(order.values()) + 1
-                for i, (name, block) in enumerate(zip(names, blocks, strict=True))
-            }
+            runs = itertools.groupby(names, key=blocks.__getitem__)
+            return {name: layer for layer, (_, run) in enumerate(runs) for name in run}
     raise InputError(
         f"layer_decay needs to know the order of the layers of {type(net).__name__}: give it a method "
         "layer_of(name: str) -> int, 0 for the first layer, or leave layer_decay at 1."
