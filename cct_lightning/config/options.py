@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from cct_lightning.models.parts import Parts
+
 SEED = "seed_everything"
 DEFAULT_SEED = 0
 
@@ -27,14 +29,8 @@ NEVER_CHANGE_RESULTS = (
 )  # fmt: skip
 
 # What a name decides, where nothing else is said: shown beside the name only where it differs from that.
-DERIVED = {
-    "model.arch": (
-        "tokenizer", "kernel_size", "conv_blocks", "position", "pool", "depth", "embed_dim", "num_heads", "mlp_ratio",
-        "attn_drop", "proj_drop", "drop_path_rate",
-    ),
-    "data.name": ("img_size", "stored_size", "mean", "std", "augment"),
-}  # fmt: skip
-PARTS = DERIVED["model.arch"]
+PARTS = tuple(Parts.__annotations__)
+DERIVED = {"model.arch": PARTS, "data.name": ("img_size", "stored_size", "mean", "std", "augment")}
 # Options whose value may be a class with arguments: `my_lab.GemPool`, or {class_path: ..., init_args: {...}}.
 CLASSES = (
     "model.arch", "model.tokenizer", "model.pool", "model.position", "model.loss", "model.optim.optimizer", "data.name",
