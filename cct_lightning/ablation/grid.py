@@ -1,4 +1,4 @@
-"""A grid of runs: a file in the format of W&B's sweeps, and the runs that it stands for.
+"""A grid of runs: a file in the format of W&B's sweeps, and its runs.
 
 Source: https://docs.wandb.ai/models/sweeps/define-sweep-configuration. `wandb sweep FILE` takes the same file
 unchanged, so a value reaches `cct fit` here as `wandb agent` writes it: `--key=value`.
@@ -174,7 +174,7 @@ def varied(grid: Grid) -> list[str]:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each dotted key where that tells it from the others, else the key itself."""
+    """Return the last part of each dotted key where no other key has it, else the key itself."""
     last = [key.rpartition(".")[2] for key in keys]
     return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
 

@@ -116,7 +116,7 @@ def run_left(item: Planned) -> float | None:
 def seconds_left(plan: Sequence[Planned], *, concurrency: int) -> float | None:
     """Estimate the wall time until all runs are done, in seconds.
 
-    Before the first run has finished, the epochs of the running ones tell; None while they do not.
+    Before the first run has finished, by the epochs of the running ones; None while none of these has completed one.
 
     Args:
         plan: The runs, in their state now.

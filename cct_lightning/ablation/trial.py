@@ -113,7 +113,7 @@ def _reason(code: int, files: RunFolder, start: int) -> str:
         log.seek(start)
         lines = [line.strip() for line in log if line.strip()]
     if code < 0:
-        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        hint = ", perhaps out of memory" if -code == signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
     last = lines[-1] if lines else "no message"
     return f"{last[:300]} (exit code {code})"

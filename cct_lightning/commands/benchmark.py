@@ -1,7 +1,6 @@
 """`cct benchmark`: images per second of a model, forward and in training, beside a peer's, on this machine."""
 
 import dataclasses
-import json as json_format
 import math
 import statistics
 from contextlib import ExitStack, closing
@@ -17,11 +16,12 @@ from cct_lightning.commands.benchmark_model import Case, Model, build, count_flo
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.runs.environment import environment
+from cct_lightning.system.atomic import write_json
 from cct_lightning.training.checks import check_compiler
 from cct_lightning.training.precision import best_precision, check_precision
 
 JOBS = ("train", "forward", "matmul")
-_BLOCK = 0.5  # seconds that a block of repetitions takes at least, beside which clock and queue are nothing
+_BLOCK = 0.5  # seconds that a block of repetitions takes at least: clock and queue do not count in it
 _WARM_UPS = 3
 
 
@@ -130,7 +130,7 @@ def benchmark(
         }
     _print(result, repeats=repeats)
     if json is not None:
-        Path(json).write_text(json_format.dumps(result, indent=1) + "\n")
+        write_json(Path(json), result)
     return result
 
 

@@ -1,7 +1,7 @@
 """What `cct benchmark` measures: one of our models, or the nearest that another library has, in a process of its own.
 
 A process for each model keeps their memories apart, and lets the caller measure them in turns, so that other load of
-the machine slows all of them alike.
+the machine slows all of them equally.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ def count_flops(case: Case) -> dict[str, int]:
 
     Two for each multiply-accumulate; elementwise ones are not counted.
     """
-    # On the meta device nothing is computed, and attention is counted on every machine alike.
+    # On the meta device nothing is computed, and attention is counted the same on every machine.
     net = build(case).to("meta")
     with FlopCounterMode(display=False) as forward:
         logits = net(torch.empty(case.batch_size, 3, case.img_size, case.img_size, device="meta"))

@@ -30,12 +30,12 @@ def explain(error: Exception) -> str | None:
         )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (
-            f"A process that loads data has died ({text.splitlines()[0].rstrip('. ')}), perhaps for want of memory: "
+            f"A process that loads data has died ({text.splitlines()[0].rstrip('. ')}), perhaps out of memory: "
             "start the same command again, with fewer --data.num_workers if it happens again."
         )
     if isinstance(error, RuntimeError) and torch.distributed.is_initialized() and any(word in text for word in _LOST):
         return (
-            "Another process of this run has ended; its own message tells why. The same command continues from the "
+            "Another process of this run has ended; its own message says why. The same command continues from the "
             "last checkpoint."
         )
     return None

@@ -7,6 +7,7 @@
 Letters: N test images, K classes, k the five likeliest at most, S samples, C channels, (H, W) image, (h, w) tokens.
 """  # fmt: skip
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,21 +85,10 @@ def to_pixels(images: Tensor, pl_module: pl.LightningModule) -> np.ndarray:
     return InputTransform(spec).to(images.device).to_pixels(images).cpu().numpy()
 
 
-def place_weights(pl_module: pl.LightningModule, images: Tensor) -> np.ndarray | None:
-    """Return pooling weights (B, h, w) as float32; None for a model without tokens or weights."""
-    try:
-        return pool_weights(pl_module, images).float().cpu().numpy()
-    except InputError:
-        return None
-
-
-def chosen_rows(label: np.ndarray, top: np.ndarray, prob: np.ndarray) -> np.ndarray:
+def _chosen_rows(label: np.ndarray, top: np.ndarray, prob: np.ndarray) -> np.ndarray:
     """Return which images to keep, (S,): the first ones, which all runs of a data set share, and the surest mistakes.
 
-    Args:
-        label: (N,) true classes.
-        top: (N, k) classes, the likeliest first.
-        prob: (N, k) their probabilities.
+    `label` (N,) has the true classes, `top` (N, k) the likeliest first, `prob` (N, k) their probabilities.
     """
     rows = np.arange(len(label))
     wrong = rows[_FIRST:][(top[:, 0] != label)[_FIRST:]]
@@ -107,15 +97,10 @@ def chosen_rows(label: np.ndarray, top: np.ndarray, prob: np.ndarray) -> np.ndar
 
 
 class PredictionsFile(Callback):
-    """Write `test_predictions.npz` at the end of a test: the same file for any number of devices.
-
-    Args:
-        run_dir: Run folder.
-    """
+    """Write `test_predictions.npz` into `run_dir` at the end of a test: the same for any number of devices."""
 
     def __init__(self, *, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.logits: LastLogits | None = None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to keep logits."""
@@ -128,7 +113,6 @@ class PredictionsFile(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: int
     ) -> None:
         """Keep a batch's predictions, and the images that may be among the samples of all devices."""
-        assert self.logits is not None
         count = min(_TOP, pl_module.hparams["num_classes"])
         prob, top = (part.cpu() for part in self.logits.probabilities().topk(count))
         label, index = batch.label.cpu(), batch.index.cpu()
@@ -147,13 +131,12 @@ class PredictionsFile(Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
-        assert self.logits is not None
         self.logits.close()
         label, index, top, prob = columns(self.parts)
         # In the order of the data set, whichever device has seen an image; each once.
         index, order = np.unique(index, return_index=True)
         label, top, prob = label[order], top[order], prob[order]
-        rows = chosen_rows(label, top, prob)
+        rows = _chosen_rows(label, top, prob)
         wanted = set(index[rows].tolist())
         images = dict(gathered([(number, image.float().cpu()) for _, number, image in self.kept if number in wanted]))
         if not trainer.is_global_zero:
@@ -168,7 +151,8 @@ class PredictionsFile(Callback):
             "image": to_pixels(shown, pl_module),
             "row": rows.astype(np.int32),
         }
-        if not is_sharded(trainer) and (weights := place_weights(pl_module, shown)) is not None:
-            arrays["weight"] = weights.astype(np.float16)
+        if not is_sharded(trainer):
+            with contextlib.suppress(InputError):  # of a model without tokens or weights
+                arrays["weight"] = pool_weights(pl_module, shown).float().cpu().numpy().astype(np.float16)
         with replacing(self.run_dir / RunFolder.PREDICTIONS) as temporary:
             np.savez_compressed(temporary, **arrays)

@@ -67,12 +67,8 @@ class RunRecord(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the clocks, so that a continued run counts from where it was."""
-        return {
-            "images": self.images,
-            "timed_images": self.timed_images,
-            "seconds": self.seconds,
-            "elapsed": self.elapsed,
-        }
+        counts = {"images": self.images, "timed_images": self.timed_images}
+        return {**counts, "seconds": self.seconds, "elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the clocks."""
@@ -152,7 +148,7 @@ class RunRecord(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put the configuration into every checkpoint, for `cct test` wherever the file is carried."""
+        """Put the configuration into every checkpoint, for `cct test` wherever the file goes."""
         checkpoint["config"] = self.config.options
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
