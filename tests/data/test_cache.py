@@ -25,6 +25,7 @@ from cct_lightning.data.storage import cache
 from cct_lightning.data.storage.cache import Content, load, load_or_build
 from cct_lightning.data.storage.paths import default_root
 from cct_lightning.errors import InputError
+from cct_lightning.system import places
 
 KEY = {"version": cache.VERSION, "source": "test", "size": (8, 8), "content": "abc"}
 
@@ -251,10 +252,10 @@ def test_the_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_home_the_temporary_folder_serves() -> None:
     """Run as a user that the password file does not know, as in many containers."""
-    file = Path(cache.__file__).with_name("paths.py")
+    file = Path(places.__file__)
     leave = "os.setuid(54321); " if os.geteuid() == 0 else ""
     program = (
-        f"import os, pathlib, tempfile; source = open({str(file)!r}).read(); {leave}exec(source); print(default_root())"
+        f"import os, pathlib, tempfile; source = open({str(file)!r}).read(); {leave}exec(source); print(cache_root())"
     )
     environment = {"PATH": os.environ["PATH"]}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

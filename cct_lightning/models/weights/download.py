@@ -5,7 +5,6 @@ Source of names and addresses: the model zoo of the reference implementation (SH
 
 import os
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import is_compact, parse_arch
+from cct_lightning.system.places import cache_root
 
 ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror
 ATTEMPTS = 3  # connections in a row without a new byte before giving up
@@ -76,13 +76,9 @@ def published(name: str, tag: str | None = None) -> Published:
 
 
 def checkpoint_folder() -> Path:
-    """Return where downloads are kept: CCT_CACHE, else XDG_CACHE_HOME, else ~/.cache, in cct_lightning/checkpoints."""
-    chosen = os.environ.get("CCT_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    try:
-        cache = Path(chosen).expanduser() if chosen else Path.home() / ".cache"
-    except RuntimeError:  # no home, as in some containers
-        cache = Path(tempfile.gettempdir())
-    return cache / "cct_lightning" / "checkpoints"
+    """Return where downloads are kept: `checkpoints` in CCT_CACHE/cct_lightning, else in the user's cache folder."""
+    chosen = os.environ.get("CCT_CACHE")
+    return (Path(chosen).expanduser() / "cct_lightning" if chosen else cache_root()) / "checkpoints"
 
 
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
