@@ -91,14 +91,10 @@ def check_training(
 ) -> None:
     """Check everything about a run that can be known before data or model are touched.
 
-    Args:
-        optim: Optimizer and schedule.
-        epochs: Of the whole run, as `max_steps` (of the optimizer) and `max_time` are (Lightning's: `DD:HH:MM:SS`);
-            None or -1: no limit.
-        precision: One of Lightning's; device_type: `cpu`, `cuda` or `mps`; compile: whether torch.compile is asked for.
-        accumulate: Batches before an optimizer step.
-        devices: Of each of the `num_nodes` machines, as many as are known before the Trainer counts them.
-        global_batch_size: Images per optimizer step; None: it follows from the others.
+    `epochs`, `max_steps` (of the optimizer) and `max_time` (Lightning's `DD:HH:MM:SS`) are those of the whole run; None
+    or -1: no limit. `precision` is one of Lightning's, `device_type` is `cpu`, `cuda` or `mps`. `devices` are those of
+    each of `num_nodes` machines, as many as are known before the Trainer counts them. An optimizer step takes
+    `accumulate` batches, together `global_batch_size` images; None: it follows from the others.
     """
     if max_steps == 0 or max_steps < -1:
         raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
@@ -120,7 +116,8 @@ def check_training(
     if epochs is not None and not (epochs == -1 and limited):
         check_epochs(optim, epochs=epochs)
     find_optimizer(optim.optimizer)
-    at_least(1, "trainer.accumulate_grad_batches", accumulate)
+    if accumulate < 1:
+        raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
     check_devices(at_least(1, "trainer.devices", devices), device_type)
     at_least(1, "trainer.num_nodes", num_nodes)
     if global_batch_size is not None:

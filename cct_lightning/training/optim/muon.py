@@ -24,16 +24,13 @@ from cct_lightning.training.optim.groups import Groups, named_parameters
 from cct_lightning.training.optim.options import Optim
 from cct_lightning.training.precision import has_bf16
 
-# Coefficients of the quintic iteration, chosen for its slope at zero; as in `torch.optim.Muon`.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-
 
 def orthogonalize(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
     """Bring the singular values of matrices (K, R, C) near 1 (0.7 to 1.2) by five Newton-Schulz iterations.
 
     The arithmetic and the result, (K, R, C), are of type `dtype`; the iterations are stable in bfloat16.
     """
-    a, b, c = NEWTON_SCHULZ
+    a, b, c = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at zero; as in `torch.optim.Muon`
     x = matrices.to(dtype)
     # The Frobenius norm bounds the spectral norm, which must start below 1.
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)

@@ -18,6 +18,8 @@ from cct_lightning.compat import set_rates
 from cct_lightning.errors import InputError
 from cct_lightning.training.optim.options import Optim
 
+Share = Callable[[], float]  # of a run's time, from 0 to 1
+
 
 def check_epochs(optim: Optim, *, epochs: float) -> None:
     """Check that warm-up and cool-down leave something of the whole run's epochs, which include them.
@@ -49,8 +51,8 @@ def run_length(trainer: pl.Trainer) -> tuple[float, int]:
     return steps, math.ceil(batches / trainer.accumulate_grad_batches) if math.isfinite(batches) else 0
 
 
-def time_share(trainer: pl.Trainer) -> Callable[[], float] | None:
-    """Return what tells the share of a run's time that is over, from 0 to 1; None where time does not limit it.
+def time_share(trainer: pl.Trainer) -> Share | None:
+    """Return what tells the share of a run's time that is over; None where time does not limit it.
 
     The time of a run that was stopped and continued counts from its beginning. It is that of the first process, or
     processes would train with different rates.
@@ -68,12 +70,7 @@ def time_share(trainer: pl.Trainer) -> Callable[[], float] | None:
 
 
 def build_schedule(
-    optimizer: Optimizer,
-    optim: Optim,
-    *,
-    steps: float,
-    steps_per_epoch: int,
-    time_share: Callable[[], float] | None = None,
+    optimizer: Optimizer, optim: Optim, *, steps: float, steps_per_epoch: int, time_share: Share | None = None
 ) -> LambdaLR:
     """Build the schedule of a run, to be stepped after every optimizer step.
 
