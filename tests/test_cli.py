@@ -156,7 +156,7 @@ BAD: dict[str, tuple[str, str]] = {
     "large batch": ("--data.batch_size 5000", "larger than the training set"),
     "learning rate": ("--model.optim.lr 0", "optim.lr is 0"),
     "warm-up": ("--trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
-    # Before data are downloaded or decoded, whose own faults would be told first.
+    # Before data are downloaded or decoded, whose own faults would be reported first.
     "warm-up, early": (f"{NO_DATA} --trainer.max_epochs 2 --model.optim.warmup_epochs 5", "warm-up"),
     "learning rate, early": ("--data.name folder --data.root broken --model.optim.lr 0", "optim.lr is 0"),
     "no length, early": (f"{NO_DATA} --trainer.max_epochs null", "give --trainer.max_epochs"),

@@ -109,10 +109,10 @@ def test_a_grid_killed_three_times_and_interrupted_ends_as_if_undisturbed(undist
     wait_until(lambda: len(finished()) >= 6 and training_in(out), engine)
     time.sleep(chance.uniform(0, 6))
     engine.send_signal(signal.SIGINT)
-    told, _ = engine.communicate(timeout=120)
+    output, _ = engine.communicate(timeout=120)
     if len(finished()) < 8:
-        assert engine.returncode == 130, told
-        assert "The same command again continues" in told
+        assert engine.returncode == 130, output
+        assert "The same command again continues" in output
     assert not training_in(out)
 
     done = ablate(grid, out)
@@ -181,11 +181,11 @@ def test_a_run_that_would_not_start_is_refused_before_any_starts(tmp_path: Path)
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ablate_here(str(write_grid(tmp_path)), out=str(tmp_path / "runs"), dry_run=True)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     cost = budget(resolve_arch("cct_2_3x1", img_size=8, in_chans=1, pool="seqpool"))
-    assert f"{cost.params:,}" in told
-    assert f"{(cost.macs + cost.attention_macs) / 1e6:,.1f}" in told
-    assert "8 runs: 8 waiting; time left unknown" in told
+    assert f"{cost.params:,}" in output
+    assert f"{(cost.macs + cost.attention_macs) / 1e6:,.1f}" in output
+    assert "8 runs: 8 waiting; time left unknown" in output
     assert not (tmp_path / "runs").exists()
 
 
@@ -235,7 +235,7 @@ def test_what_each_run_gets() -> None:
             divide(cpus=2, gpus=0, runs=8, **wrong)
 
 
-def test_the_time_left_is_told_before_the_first_run_has_finished(tmp_path: Path) -> None:
+def test_the_time_left_is_estimated_before_the_first_run_has_finished(tmp_path: Path) -> None:
     [run, other] = map(vars, checked(read_grid(write_grid(tmp_path, **SMALL))))
     now = time.time()
     running = RunState(status="running", epoch=6, began_at=1, began=now - 10)
