@@ -40,13 +40,7 @@ class Drawn:
 
 
 class AutoAugmenter:
-    """Draws the operations of one policy for images of one size.
-
-    Args:
-        policy: Its `auto` is not `none`.
-        size: Height and width of the images that will be augmented.
-        device: Where to draw.
-    """
+    """Draws the operations of one policy, whose `auto` is not `none`, for images of one size (height, width)."""
 
     def __init__(self, policy: AugmentPolicy, *, size: tuple[int, int], device: torch.device) -> None:
         self.policy = policy
@@ -68,11 +62,7 @@ class AutoAugmenter:
             self.table_level = (table[2] / 9).float().to(device)
 
     def draw(self, draws: Tensor) -> Drawn:
-        """Turn uniform numbers into operations.
-
-        Args:
-            draws: Shape (B, S * DRAWS).
-        """
+        """Turn uniform numbers (B, S * DRAWS) into operations."""
         policy = self.policy
         choice, apply, first, second, sign, cubic = draws.view(len(draws), self.slots, DRAWS).unbind(2)  # (B, S)
         if policy.auto == "autoaugment":

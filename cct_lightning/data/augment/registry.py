@@ -110,14 +110,10 @@ def operation(
 
 
 def find_operation(name: str, space: str) -> Operation:
-    """Return a registered operation.
-
-    Args:
-        name: Its name, or the import path of its function, such as `my_lab.gamma`.
-        space: Where it is to be drawn: it needs a range there.
+    """Return a registered operation by its name, or the import path of its function, such as `my_lab.gamma`.
 
     Raises:
-        InputError: There is none, or it has no range in that space.
+        InputError: There is none, or it has no range in the space where it is to be drawn.
     """
     found = OPERATIONS.get(name)
     if found is None and "." in name:

@@ -64,10 +64,7 @@ def load(path: Path, key: dict[str, Any]) -> Pool | None:
 def load_or_build(path: Path, key: dict[str, Any], build: Callable[[], Content]) -> Pool:
     """Open a cache, building it first when need be; of several processes one builds and the others wait.
 
-    Args:
-        path: The file.
-        key: What its pixels are made from, plain values as for JSON.
-        build: Called, with the lock held, only when there is no such cache.
+    `key` says in plain values, as for JSON, what the pixels are made from; `build` is called with the lock held.
 
     Raises:
         InputError: The cache cannot be written.

@@ -31,8 +31,7 @@ Problems = dict[Path, str]  # what is wrong with a file
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return the image files among paths and in folders, each once; those of a folder in the order of their names.
 
-    Args:
-        paths: Files, taken whatever their ending, and folders, searched for the usual endings of images.
+    Files are taken whatever their ending; folders are searched for the usual endings of images.
 
     Raises:
         InputError: A path does not exist, or there is no image at all.

@@ -60,10 +60,7 @@ def stored_size_of(
 ) -> tuple[int, int] | None:
     """Return height and width that image files are to be stored at, None where the files decide.
 
-    Args:
-        source: The data set.
-        size: Height and width that the model sees; None: the files decide.
-        asked: What the user asked for.
+    `size` is what the model sees, None where the files decide; `asked` is what the user asked for.
 
     Raises:
         InputError: It is smaller than what the model sees, or the images are not files.
