@@ -64,8 +64,8 @@ def folder(root: Path, *, splits: dict[str, str] | None = None) -> Files:
             + (", ..." if len(ignored) > 3 else ""),
             stacklevel=2,
         )
-    label, of_splits = np.array(labels, dtype=np.int64), np.array(of_split, dtype=np.uint8)
-    return Files(root=root, path=paths, label=label, split=of_splits, classes=classes)
+    label, numbers = np.array(labels, dtype=np.int64), np.array(of_split, dtype=np.uint8)
+    return Files(root=root, path=paths, label=label, split=numbers, classes=classes)
 
 
 def _no_train(root: Path, train: str) -> str:
