@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_grid import GRID
 from wandb.wandb_agent import Agent
 
 from cct_lightning.ablation.check import check_runs
@@ -15,9 +16,7 @@ from cct_lightning.ablation.grid import ablations, expand, file_name, find_grid,
 from cct_lightning.errors import InputError
 
 SWEEP = {
-    "program": "cct",
-    "command": ["${env}", "${program}", "fit", "--config=digits", "${args}"],
-    "method": "grid",
+    **GRID,
     "parameters": {
         "model.pool": {"values": ["seqpool", "mean"]},
         "seed_everything": {"values": [0, 1]},
