@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cct_lightning.comparison.statistics import deviation, mean
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs import metrics
-from cct_lightning.runs.metrics import Metric, metric
+from cct_lightning.runs.metrics import metric
 from cct_lightning.system.importing import import_path
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Column:
 
     def numbers(self, comparison: Comparison, variant: Variant) -> dict[str, float]:
         """Return the numbers of a variant, by name."""
-        return {name: get(comparison, variant) for name, get in ({self.name: self.value} | dict(self.also)).items()}
+        return {name: get(comparison, variant) for name, get in {self.name: self.value, **self.also}.items()}
 
 
 def _of_difference(part: str) -> Callable[[Comparison, Variant], float]:
@@ -77,10 +78,9 @@ def _gap(comparison: Comparison, variant: Variant) -> str:
         return "baseline"
     if (delta := comparison.to_baseline(variant)) is None:
         return _ABSENT
-    center, low, high = (
-        metric(comparison.metric).text(value, sign=True) for value in (delta.mean, delta.low, delta.high)
-    )
-    return center if math.isnan(delta.low) else f"{center} [{low}, {high}]"
+    text = partial(metric(comparison.metric).text, sign=True)
+    interval = "" if math.isnan(delta.low) else f" [{text(delta.low)}, {text(delta.high)}]"
+    return text(delta.mean) + interval
 
 
 def _p(name: str, heading: str, part: str) -> Column:
@@ -92,17 +92,14 @@ def _p(name: str, heading: str, part: str) -> Column:
 
 
 def summary_column(key: str, heading: str | None = None) -> Column:
-    """Return the column of a number in the summaries, its mean over the finished runs.
+    """Return the column of a number in the summaries, such as memory_gb: its mean over the finished runs.
 
-    Args:
-        key: Its key, such as memory_gb.
-        heading: Its heading; from its key and unit when None.
+    The heading is its key with the unit when None.
     """
-    kind: Metric = metric(key)
+    kind = metric(key)
 
     def text(comparison: Comparison, variant: Variant) -> str:
-        value = variant.cost(key)
-        return _ABSENT if math.isnan(value) else kind.text(value)
+        return _ABSENT if math.isnan(value := variant.cost(key)) else kind.text(value)
 
     return Column(name=key, heading=heading or kind.label(key), value=lambda _, variant: variant.cost(key), text=text)
 
@@ -137,24 +134,18 @@ COSTS = tuple(summary_column(key, _HEADINGS[key]) for key in metrics.COSTS)
 
 
 def find_columns(names: Sequence[str], known: Sequence[str]) -> tuple[Column, ...]:
-    """Return more columns by name.
-
-    Args:
-        names: Keys of the summaries, or import paths of a `Column`.
-        known: The keys that there are.
+    """Return more columns by name: a key of the summaries, which are `known`, or the import path of a `Column`.
 
     Raises:
-        InputError: Neither of both.
+        InputError: A name is neither.
     """
     found = []
     for name in names:
-        if name in known:
-            found.append(summary_column(name))
-        elif "." in name and isinstance(own := import_path(name, "column"), Column):
-            found.append(own)
-        else:
+        own = None if name in known or "." not in name else import_path(name, "column")
+        if name not in known and not isinstance(own, Column):
             raise InputError(
                 f"The column {name!r} is neither a number in the summaries nor the import path of a Column."
                 f"{nearest(name, known)}"
             )
+        found.append(own if isinstance(own, Column) else summary_column(name))
     return tuple(found)

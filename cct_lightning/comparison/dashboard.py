@@ -24,20 +24,14 @@ def _column(key: str) -> str:
 
 
 def build_workspace(entity: str, project: str, grid: Grid) -> ws.Workspace:
-    """Return the workspace.
-
-    Args:
-        entity: W&B user or team.
-        project: W&B project.
-        grid: The ablation.
-    """
+    """Return the workspace in which an ablation of a user or team and its project is watched."""
     keys = varied(grid)
     return ws.Workspace(
         entity=entity,
         project=project,
         name=f"Ablation {grid.name}",
         sections=[
-            ws.Section(name="Learning curves", panels=[_curve(key) for key in CURVES], is_open=True, pinned=True),
+            ws.Section(name="Learning curves", panels=_curves(), is_open=True, pinned=True),
             ws.Section(name="Results", panels=_results(grid), is_open=True, pinned=True),
             ws.Section(name="Pictures", panels=[wr.MediaBrowser(media_keys=[key]) for key in _PICTURES]),
         ],
@@ -52,48 +46,44 @@ def build_workspace(entity: str, project: str, grid: Grid) -> ws.Workspace:
 
 
 def build_report(entity: str, project: str, grid: Grid) -> wr.Report:
-    """Return the report. See `build_workspace` for the arguments."""
-    keys = varied(grid)
+    """Return the report on an ablation, likewise."""
+    keys, results = varied(grid), _results(grid)
     of_grid = f"Group = '{_group(grid)}' and JobType = 'fit'"
     runs = partial(wr.Runset, entity=entity, project=project, filters=of_grid)
     grouped, single = runs(name="variants", groupby=[f"config.{key}" for key in keys]), runs(name="runs")
+    panels = {
+        "Final accuracy": (grouped, results[:1]),
+        "Learning curves": (grouped, _curves()),
+        "What matters": (single, results[1:]),
+        "Runs": (single, [wr.RunComparer(diff_only=True)]),
+    }
     return wr.Report(
         entity=entity,
         project=project,
         title=f"Ablation {grid.name}",
         description=f"{' x '.join(keys) or 'one variant'}, over {len(grid.parameters.get(SEED, (0,)))} seeds",
         blocks=[
-            wr.H1(text="Final accuracy"),
-            wr.PanelGrid(runsets=[grouped], panels=_results(grid)[:1]),
-            wr.H1(text="Learning curves"),
-            wr.PanelGrid(runsets=[grouped], panels=[_curve(key) for key in CURVES]),
-            wr.H1(text="What matters"),
-            wr.PanelGrid(runsets=[single], panels=_results(grid)[1:]),
-            wr.H1(text="Runs"),
-            wr.PanelGrid(runsets=[single], panels=[wr.RunComparer(diff_only=True)]),
+            block
+            for text, (runset, some) in panels.items()
+            for block in (wr.H1(text=text), wr.PanelGrid(runsets=[runset], panels=some))
         ],
     )
 
 
-def _curve(key: str) -> wr.LinePlot:
-    return wr.LinePlot(
-        title=key, x="epoch", y=[key], groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=100
-    )
+_SPREAD: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+
+
+def _curves() -> list[Any]:
+    return [wr.LinePlot(title=key, x="epoch", y=[key], max_runs_to_show=100, **_SPREAD) for key in CURVES]
 
 
 def _results(grid: Grid) -> list[Any]:
-    options = [
-        wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=key) for key in [*varied(grid), SEED]
-    ]
-    final = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(TEST_ACC), display_name=TEST_ACC)
+    final = wr.SummaryMetric(TEST_ACC)
+    shown = {key: wr.Config(key) for key in [*varied(grid), SEED]} | {TEST_ACC: final}
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=what, display_name=name) for name, what in shown.items()]
     return [
-        wr.BarPlot(
-            title=f"{TEST_ACC}, mean and standard deviation",
-            metrics=[wr.SummaryMetric(TEST_ACC)],
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-        ),
-        wr.ParallelCoordinatesPlot(title="Parallel coordinates", columns=[*options, final]),
+        wr.BarPlot(title=f"{TEST_ACC}, mean and standard deviation", metrics=[final], **_SPREAD),
+        wr.ParallelCoordinatesPlot(title="Parallel coordinates", columns=columns),
         wr.ParameterImportancePlot(with_respect_to=TEST_ACC),
     ]
 

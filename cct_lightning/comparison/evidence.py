@@ -25,12 +25,8 @@ _SHOWN = 12  # samples of each variant
 class Sample:
     """A test image with what a run said of it.
 
-    Attributes:
-        image: The image, as the address of a PNG (`data:...`).
-        overlay: The image under the pooling weights; empty for a model without.
-        label: True class.
-        predicted: Predicted class.
-        probability: Its probability.
+    The image is the address of a PNG (`data:...`); so is the overlay, the image under the pooling weights, which is
+    empty for a model without. `probability` is that of the predicted class.
     """
 
     image: str
@@ -48,21 +44,19 @@ class Sample:
 def curves(runs: Sequence[Run], key: str) -> pd.DataFrame:
     """Return `analysis.curve` of a column of the runs' metrics.csv; empty where no run has it."""
     tables = []
-    for run in runs:
+    for folder in (run.folder for run in runs if run.folder):
         with contextlib.suppress(OSError, ValueError):  # no file, or none of this metric
-            tables += [pd.read_csv(run.folder / RunFolder.METRICS, usecols=["epoch", key])] if run.folder else []
+            tables.append(pd.read_csv(folder / RunFolder.METRICS, usecols=["epoch", key]))
     return curve(tables, key)
 
 
 def predictions(run: Run) -> dict[str, Any] | None:
     """Return the arrays of a run's test predictions; None where it has none that can be read."""
-    if run.folder is None:
-        return None
-    try:
-        with np.load(run.folder / RunFolder.PREDICTIONS, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, KeyError):
-        return None
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if run.folder is not None:
+            with np.load(run.folder / RunFolder.PREDICTIONS, allow_pickle=False) as file:
+                return dict(file)
+    return None
 
 
 def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
@@ -77,19 +71,17 @@ def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
     if len(names) != 1:
         return None
     classes = list(names.pop())
-    predicted, label = (
-        torch.from_numpy(np.concatenate(column)).long()
-        for column in zip(*((part["top"][:, 0], part["label"]) for part in found), strict=True)
-    )
+    predicted = torch.from_numpy(np.concatenate([part["top"][:, 0] for part in found])).long()
+    label = torch.from_numpy(np.concatenate([part["label"] for part in found])).long()
     return classes, confusion_matrix(predicted, label, num_classes=len(classes)).numpy()
 
 
 def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.ndarray | None]]:
-    """Return the accuracy of each class (K,) in percent for each group of runs; NaN for a class without test images.
+    """Return the accuracy of each class in percent for each group of runs.
 
     Returns:
-        K class names, those of the first group with predictions, and one entry per group: None without predictions, or
-        with those of other classes.
+        K class names, those of the first group with predictions, and (K,) for each group: NaN for a class without test
+        images; None for a group without predictions, or with those of other classes.
     """
     found = [confusion(runs) for runs in groups]
     classes = next((part[0] for part in found if part is not None), [])
@@ -105,9 +97,9 @@ def samples(runs: Sequence[Run]) -> tuple[str, list[Sample]] | None:
         The name of the run, and its samples; None where no run has any.
     """
     every = ((run.name, part) for run in runs if (part := predictions(run)) is not None and "image" in part)
-    name, found = next(every, ("", None))
-    if found is None:
+    if (first := next(every, None)) is None:
         return None
+    name, found = first
     images, classes = found["image"][:_SHOWN], found["classes"]
     mapped = [""] * len(images)
     if "weight" in found:

@@ -6,9 +6,10 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io
+from plotly.colors import hex_to_rgb
 
 from cct_lightning.analysis.confusion import LEGIBLE, percent_of_class
-from cct_lightning.analysis.style import MARKERS, OKABE_ITO
+from cct_lightning.analysis.style import MARKERS, look
 from cct_lightning.comparison.evidence import confusion, curves
 from cct_lightning.comparison.statistics import deviation, mean
 from cct_lightning.comparison.variants import Comparison
@@ -19,16 +20,7 @@ _SYMBOLS = dict(
     zip(MARKERS, ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"), strict=True)
 )
 _DASHES = ("solid", "dash", "dot", "dashdot")
-
-
-def color(i: int) -> str:
-    """Return the color of the i-th variant; variants that share one differ in marker and dash."""
-    return OKABE_ITO[i % 7]
-
-
-def _faded(i: int) -> str:
-    red, green, blue = (int(color(i)[k : k + 2], 16) for k in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.15)"
+_BUTTONS = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
 
 
 def _text(text: str, *, room: int = 60) -> str:
@@ -53,30 +45,33 @@ def _finish(figure: go.Figure, *, x: str, y: str, height: int = 460) -> go.Figur
 def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
     """Draw a metric by epoch: the mean over seeds of each variant, in a band of one standard deviation.
 
-    Args:
-        comparison: The variants.
-        key: A column of metrics.csv.
+    `key` is a column of metrics.csv. Variants that share a color differ in their dash.
     """
     figure, scale = go.Figure(), metric(key).scale
     for i, variant in enumerate(comparison.variants):
         table = curves(variant.runs, key)
         if table.empty:
             continue
-        group = {"legendgroup": str(i)}
+        color = look(i)["color"]
         center, spread = scale * table["mean"], scale * table["std"]
         if table["std"].any():
-            edges = [*(center + spread), *(center - spread)[::-1]]
-            band = {"x": [*table["epoch"], *table["epoch"][::-1]], "y": edges}
             figure.add_scatter(
-                **band, **group, fill="toself", fillcolor=_faded(i), mode="none", hoverinfo="skip", showlegend=False
+                x=[*table["epoch"], *table["epoch"][::-1]],
+                y=[*(center + spread), *(center - spread)[::-1]],
+                legendgroup=str(i),
+                fill="toself",
+                fillcolor=f"rgba{(*hex_to_rgb(color), 0.15)}",
+                mode="none",
+                hoverinfo="skip",
+                showlegend=False,
             )
         figure.add_scatter(
             x=table["epoch"].tolist(),
             y=center.tolist(),
-            **group,
+            legendgroup=str(i),
             name=_text(variant.name),
             mode="lines" if len(table) > 1 else "markers",
-            line={"color": color(i), "dash": _DASHES[i // 7 % len(_DASHES)]},
+            line={"color": color, "dash": _DASHES[i // 7 % len(_DASHES)]},
             hovertemplate="epoch %{x}: %{y:.4g}",
         )
     if all(max(line.x) <= 10 for line in figure.data):
@@ -87,9 +82,7 @@ def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
 def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
     """Draw the result of each variant against what it costs, with one standard deviation.
 
-    Args:
-        comparison: The variants.
-        key: A key of the summaries: params, macs or seconds.
+    `key` is that of the cost in the summaries, such as params. Variants that share a color differ in their marker.
     """
     figure, kind, axis = go.Figure(), metric(comparison.metric), metric(key)
     for i, variant in enumerate(comparison.variants):
@@ -103,7 +96,7 @@ def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
             error_y={"type": "data", "array": [0 if np.isnan(spread) else kind.scale * spread]},
             name=_text(variant.name),
             mode="markers",
-            marker={"color": color(i), "size": 11, "symbol": _SYMBOLS[MARKERS[i % len(MARKERS)]]},
+            marker={"color": look(i)["color"], "size": 11, "symbol": _SYMBOLS[look(i)["marker"]]},
             hovertemplate="%{x:.4g}: %{y:.4g}",
         )
     return _finish(figure, x=axis.label(), y=kind.label(comparison.metric)) if figure.data else None
@@ -111,7 +104,7 @@ def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
 
 def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
     """Draw the confusion matrix of each variant in percent of the true class, all seeds together."""
-    found = [(variant.name, confusion(variant.finished)) for variant in comparison.variants]
+    found = ((variant.name, confusion(variant.finished)) for variant in comparison.variants)
     return [(name, _confusion_matrix(*matrix)) for name, matrix in found if matrix is not None]
 
 
@@ -139,12 +132,7 @@ def _confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> go.Figure:
 
 
 def to_html(figure: go.Figure, ident: str) -> str:
-    """Return a figure as a part of a page that has Plotly already.
-
-    Args:
-        figure: The figure.
-        ident: Its id in the page.
-    """
+    """Return a figure as a part of a page that has Plotly already, where `ident` is its id."""
     return plotly.io.to_html(
         figure,
         include_plotlyjs=False,
@@ -153,9 +141,5 @@ def to_html(figure: go.Figure, ident: str) -> str:
         div_id=ident,
         default_width="100%",
         default_height=f"{figure.layout.height}px",
-        config={
-            "responsive": True,
-            "displaylogo": False,
-            "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-        },
+        config={"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]},
     )

@@ -18,23 +18,16 @@ _COSTS = ("params", "macs", "seconds")  # against which the results are drawn
 
 
 def page(comparison: Comparison, *, title: str) -> str:
-    """Return the page.
-
-    Args:
-        comparison: The variants.
-        title: Title of the page.
-    """
+    """Return the page; Plotly, which it needs, is imported here."""
     from plotly.offline import get_plotlyjs
 
     from cct_lightning.comparison import figures
-    from cct_lightning.comparison.evidence import samples
+    from cct_lightning.comparison.evidence import class_accuracy, samples
 
     curves = [(key, figures.learning_curves(comparison, key)) for key in metrics.CURVES]
     costs = [(key, figures.against_cost(comparison, key)) for key in _COSTS]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+    options: dict[str, Any] = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    template = jinja2.Template(Path(__file__).with_name("page.html").read_text(), autoescape=True, **options)
     return template.render(
         title=title,
         date=datetime.date.today().isoformat(),
@@ -46,7 +39,7 @@ def page(comparison: Comparison, *, title: str) -> str:
         notes=notes(comparison),
         curves=[(key, figures.to_html(fig, f"curve-{i}")) for i, (key, fig) in enumerate(curves) if fig],
         costs=[(key, figures.to_html(fig, f"cost-{i}")) for i, (key, fig) in enumerate(costs) if fig],
-        classes=_classes(comparison),
+        classes=_classes(comparison, *class_accuracy([variant.finished for variant in comparison.variants])),
         matrices=[
             (name, figures.to_html(fig, f"confusion-{i}"))
             for i, (name, fig) in enumerate(figures.confusion_matrices(comparison))
@@ -67,38 +60,33 @@ def _row(comparison: Comparison, variant: Variant) -> dict[str, Any]:
     }
 
 
-def _classes(comparison: Comparison) -> dict[str, Any]:
-    from cct_lightning.comparison.evidence import class_accuracy
-
-    names, columns = class_accuracy([variant.finished for variant in comparison.variants])
+def _classes(comparison: Comparison, names: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
     kept = [(v.name, c) for v, c in zip(comparison.variants, columns, strict=True) if c is not None]
     rows = [(name, [f"{c[k]:.1f}" if c[k] == c[k] else "-" for _, c in kept]) for k, name in enumerate(names)]
     return {"variants": [name for name, _ in kept], "rows": rows}
 
 
 def _options(comparison: Comparison) -> dict[str, Any]:
-    runs = comparison.runs
+    runs, baseline = comparison.runs, comparison.baseline
     keys = list(comparison.options.values())
     known = sorted({key for run in runs for key in run.config.flat})
     same = [key for key in known if len({normal(run.config.flat.get(key)) for run in runs}) == 1]
     varying = [key for key in known if key not in same and key not in keys and (changes_results(key) or key == SEED)]
-    base = comparison.baseline.runs[0] if comparison.baseline else None
+    keys += varying
+    theirs = values_of(baseline.runs[0], keys) if baseline else None
     return {
-        "option_keys": [*keys, *varying],
-        "option_rows": [_option_row(run, [*keys, *varying], base, comparison.metric) for run in runs],
+        "option_keys": keys,
+        "option_rows": [_option_row(run, values_of(run, keys), theirs, comparison.metric) for run in runs],
         "shared": [(key, text(value)) for key in same if (value := runs[0].config.flat.get(key)) is not None],
     }
 
 
-def _option_row(run: Run, keys: Sequence[str], base: Run | None, metric: str) -> dict[str, Any]:
-    values = values_of(run, keys)
-    theirs = values_of(base, keys) if base is not None else values
-    value = run.summary.get(metric)
-    kind = metrics.metric(metric)
+def _option_row(run: Run, values: dict[str, str], theirs: dict[str, str] | None, metric: str) -> dict[str, Any]:
+    value, kind = run.summary.get(metric), metrics.metric(metric)
     return {
         "name": run.name,
         "status": run.status,
         "result": f"{kind.text(value)} {kind.unit}".strip() if isinstance(value, int | float) else "-",
         # The seed differs by intent.
-        "values": [(text, key != SEED and text != theirs[key]) for key, text in values.items()],
+        "values": [(text, key != SEED and text != (theirs or values)[key]) for key, text in values.items()],
     }

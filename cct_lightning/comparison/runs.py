@@ -57,13 +57,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[str]) -> list[tuple[str, Path]]:
-    """Find run folders.
-
-    Args:
-        paths: Run folders, or folders with run folders below.
-
-    Returns:
-        Name and folder of each, sorted by name.
+    """Find run folders: those given, and those below the folders given; name and folder of each, sorted by name.
 
     Raises:
         InputError: A path is no folder, or there is no run.
@@ -91,26 +85,20 @@ def _runs_below(path: Path) -> Iterator[Path]:
 
 
 def read_run(name: str, folder: Path) -> Run:
-    """Read a run folder; what is damaged counts as missing.
-
-    Args:
-        name: How to call the run.
-        folder: The folder.
-    """
+    """Read a run folder, under a name to call it; what is damaged counts as missing."""
     files = RunFolder(folder)
     summary, record = files.summary(), files.record()
     try:
-        config = files.config()
+        config, complete = files.config(), True
     except InputError:
         config = None
+    if config is None:
+        config, complete = _config_of(record)
     status = str(summary.get("status", "waiting"))
     reason = str(summary.get("reason", "")) if status == "failed" else ""
     if status != "finished" and record:
         state = read_state(folder)
         status, reason = state.status, state.reason
-    complete = True
-    if config is None:
-        config, complete = _config_of(record)
     return Run(
         name=name,
         status="running" if status == "trained" else status,

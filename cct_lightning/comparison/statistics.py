@@ -7,6 +7,7 @@ test for runs of the same seeds. Both are SciPy's. p-values are not corrected fo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from scipy import stats
 
@@ -36,13 +37,12 @@ class Difference:
 
 def mean(values: Sequence[float]) -> float:
     """Return the mean; NaN of nothing."""
-    return math.fsum(values) / len(values) if values else math.nan
+    return fmean(values) if values else math.nan
 
 
 def deviation(values: Sequence[float]) -> float:
     """Return the sample standard deviation (n - 1); NaN with fewer than two values."""
-    center = mean(values)
-    return math.sqrt(math.fsum((x - center) ** 2 for x in values) / (len(values) - 1)) if len(values) > 1 else math.nan
+    return stdev(values) if len(values) > 1 else math.nan
 
 
 def _vary(values: Sequence[float]) -> bool:
@@ -51,19 +51,9 @@ def _vary(values: Sequence[float]) -> bool:
 
 
 def difference(
-    ours: Sequence[float],
-    base: Sequence[float],
-    ours_by_seed: Mapping[int, float],
-    base_by_seed: Mapping[int, float],
+    ours: Sequence[float], base: Sequence[float], ours_by_seed: Mapping[int, float], base_by_seed: Mapping[int, float]
 ) -> Difference:
-    """Compare a variant with the baseline.
-
-    Args:
-        ours: Values of the variant.
-        base: Values of the baseline.
-        ours_by_seed: Seed -> value, for the paired test.
-        base_by_seed: The same of the baseline.
-    """
+    """Compare the values of a variant with those of the baseline; by seed, for the paired test."""
     low = high = p = p_paired = math.nan
     if len(ours) > 1 and len(base) > 1 and (_vary(ours) or _vary(base)):
         test = stats.ttest_ind(ours, base, equal_var=False)

@@ -8,7 +8,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cct_lightning.comparison.columns import RESULTS
 from cct_lightning.comparison.variants import Comparison, Variant, notes
 
 
@@ -22,37 +21,41 @@ def cells(comparison: Comparison, variant: Variant) -> list[str]:
     return [*variant.values.values(), *(column.cell(comparison, variant) for column in comparison.columns)]
 
 
+def _rows(comparison: Comparison) -> list[list[str]]:
+    return [headings(comparison), *(cells(comparison, variant) for variant in comparison.variants)]
+
+
 def to_terminal(comparison: Comparison, console: Console) -> None:
-    """Print the comparison and its notes; a narrow terminal gets the costs in a table of their own."""
-    titles, left = headings(comparison), len(comparison.options)
-    columns = list(range(len(titles)))
-    halves = [columns[: left + len(RESULTS)], columns[:left] + columns[left + len(RESULTS) :]]
-    full = _table(comparison, titles, columns)
-    fits = Measurement.get(console, console.options.update(width=1000), full).maximum <= console.width
-    for table in [full] if fits else [_table(comparison, titles, half) for half in halves]:
-        console.print(table)
+    """Print the comparison and its notes; a narrow terminal gets several tables, each with the options."""
+    left, (titles, *rows) = len(comparison.options), _rows(comparison)
+
+    def table(columns: list[int]) -> Table:
+        made = Table(box=None, pad_edge=False, header_style="bold")
+        for i in (*range(left), *columns):
+            # Where room is short, the name of an option breaks at its underscores.
+            title = titles[i].replace("_", "_\n") if len(columns) < len(titles) - left and i < left else titles[i]
+            made.add_column(Text(title), justify="left" if i < left else "right", overflow="fold")
+        for variant, texts in zip(comparison.variants, rows, strict=True):
+            style = "bold" if variant is comparison.baseline else "dim" if not variant.results else ""
+            made.add_row(*(Text(texts[i]) for i in (*range(left), *columns)), style=style)
+        return made
+
+    def fits(made: Table) -> bool:
+        return Measurement.get(console, console.options.update(width=1000), made).maximum <= console.width
+
+    rest = list(range(left, len(titles)))
+    while rest:
+        count = next((n for n in range(len(rest), 0, -1) if fits(table(rest[:n]))), len(rest))
+        console.print(table(rest[:count]))
+        rest = rest[count:]
     for line in notes(comparison):
         console.print(Text(line, "yellow"))
 
 
-def _table(comparison: Comparison, titles: list[str], columns: list[int]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i in columns:
-        table.add_column(Text(titles[i]), justify="left" if i < len(comparison.options) else "right", overflow="fold")
-    for variant in comparison.variants:
-        style = "bold" if variant is comparison.baseline else "dim" if not variant.results else ""
-        texts = cells(comparison, variant)
-        table.add_row(*(Text(texts[i]) for i in columns), style=style)
-    return table
-
-
 def to_markdown(comparison: Comparison) -> str:
     """Return a table for GitHub and the like."""
-    titles = headings(comparison)
-    left = len(comparison.options)
-    rows = [titles, *(cells(comparison, variant) for variant in comparison.variants)]
-    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in rows]
-    lines.insert(1, "|" + "".join(" --- |" if i < left else " ---: |" for i in range(len(titles))))
+    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in _rows(comparison)]
+    lines.insert(1, "|" + " --- |" * len(comparison.options) + " ---: |" * len(comparison.columns))
     lines += ["", *(f"- {_markdown(line)}" for line in notes(comparison))] if notes(comparison) else []
     return "\n".join(lines) + "\n"
 
@@ -64,24 +67,19 @@ def to_csv(comparison: Comparison) -> str:
 
 def to_latex(comparison: Comparison) -> str:
     """Return a table for LaTeX with the package booktabs."""
-    titles = headings(comparison)
-    left = len(comparison.options)
-    rows = [
-        " & ".join(map(_latex, row)) + r" \\" for row in (titles, *(cells(comparison, v) for v in comparison.variants))
+    titles, *rows = (" & ".join(map(_latex, row)) + r" \\" for row in _rows(comparison))
+    sides = "l" * len(comparison.options) + "r" * len(comparison.columns)
+    comments = [f"% {' '.join(line.split())}" for line in notes(comparison)]
+    lines = [
+        rf"\begin{{tabular}}{{{sides}}}",
+        r"\toprule",
+        titles,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
     ]
-    return "\n".join(
-        [
-            *(f"% {' '.join(line.split())}" for line in notes(comparison)),
-            rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(titles) - left)}}}",
-            r"\toprule",
-            rows[0],
-            r"\midrule",
-            *rows[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    return "\n".join([*comments, *lines, ""])
 
 
 def _escaper(table: dict[str, str]) -> Callable[[str], str]:

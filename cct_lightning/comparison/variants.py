@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -44,11 +45,8 @@ class Variant:
     @cached_property
     def by_seed(self) -> dict[int, float]:
         """Seed -> metric; the mean where several runs share a seed."""
-        seeds: dict[int, list[float]] = {}
-        for run, value in zip(self.finished, self.results, strict=True):
-            if run.seed is not None:
-                seeds.setdefault(run.seed, []).append(value)
-        return {seed: mean(values) for seed, values in seeds.items()}
+        pairs = [(run.seed, value) for run, value in zip(self.finished, self.results, strict=True)]
+        return {seed: mean([v for s, v in pairs if s == seed]) for seed, _ in pairs if seed is not None}
 
     @property
     def index(self) -> float:
@@ -105,17 +103,15 @@ class Comparison:
     @property
     def unfinished(self) -> list[Run]:
         """The runs that have no result."""
-        done = {id(run) for variant in self.variants for run in variant.finished}
-        return [run for run in self.runs if id(run) not in done]
+        return [run for variant in self.variants for run in variant.runs if run not in variant.finished]
 
     def frame(self) -> pd.DataFrame:
         """Return the comparison as numbers: one row per variant, accuracies from 0 to 1."""
-        return pd.DataFrame(
-            [
-                dict(variant.values) | {k: v for c in self.columns for k, v in c.numbers(self, variant).items()}
-                for variant in self.variants
-            ]
-        )
+        rows: list[dict[str, Any]] = [dict(variant.values) for variant in self.variants]
+        for row, variant in zip(rows, self.variants, strict=True):
+            for column in self.columns:
+                row.update(column.numbers(self, variant))
+        return pd.DataFrame(rows)
 
 
 def compare_runs(
@@ -134,9 +130,6 @@ def compare_runs(
         metric: A key of the summaries; the test accuracy where there is one.
         baseline: Values such as `pool=class_token`; the first of the grid, else the worst variant.
         columns: More columns: keys of the summaries, or import paths of a `Column`.
-
-    Returns:
-        The variants, the best one first.
 
     Raises:
         InputError: An option, metric, baseline or column that no run has.
@@ -178,21 +171,19 @@ def notes(comparison: Comparison) -> list[str]:
 
 def _number(run: Run, key: str) -> float | None:
     value = run.summary.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        return None
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
 
 
 def _option(runs: Sequence[Run], key: str) -> str:
     known = dict.fromkeys(name for run in runs for name in run.config.flat)
-    matches = [name for name in known if name == key or name.endswith(f".{key}")]
-    if key in known:
-        return key
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
+    matches = [key] if key in known else [name for name in known if name.endswith(f".{key}")]
+    if not matches:
+        raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
+    if len(matches) > 1:
         raise InputError(f"--by {key} could be {' or '.join(matches)}: give the full name.")
-    raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
+    return matches[0]
 
 
 def _numeric_keys(runs: Sequence[Run]) -> list[str]:

@@ -11,11 +11,7 @@ _STATUS = {"crashed": "interrupted", "killed": "interrupted", "preempted": "inte
 
 
 def fetch_runs(project: str, *, group: str | None = None) -> list[Run]:
-    """Read the runs of a project.
-
-    Args:
-        project: ENTITY/PROJECT.
-        group: Only the runs of this group.
+    """Read the runs of a project, ENTITY/PROJECT, or only those of a group.
 
     Raises:
         InputError: No such project, no login, or no answer.
@@ -35,11 +31,7 @@ def fetch_runs(project: str, *, group: str | None = None) -> list[Run]:
 
 
 def to_run(record: Mapping[str, Any]) -> Run:
-    """Turn a record of the API into a run.
-
-    Args:
-        record: `name`, `state`, `config` and `summary` of a run.
-    """
+    """Turn a record of the API, with `name`, `state`, `config` and `summary`, into a run."""
     options = {key: value for key, value in record["config"].items() if not key.startswith("_")}
     try:
         config = ResolvedConfig.resolve(options)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from scipy import stats
 
 from cct_lightning.commands.compare import compare
 from cct_lightning.comparison.runs import Run, read_runs, values_of
-from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown
+from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown, to_terminal
 from cct_lightning.comparison.variants import compare_runs, notes
 from cct_lightning.comparison.wandb_runs import to_run
 from cct_lightning.config.resolved import ResolvedConfig
@@ -231,3 +232,23 @@ def test_an_option_that_is_null_shows_as_default() -> None:
     config = ResolvedConfig({"model": {"arch": "cct_2_3x2", "pool": None}})
     run = Run(name="a", status="finished", config=config)
     assert values_of(run, ["model.arch", "model.pool"]) == {"model.arch": "cct_2_3x2", "model.pool": "default"}
+
+
+def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
+    """Nothing is folded in the middle of a word at 80 columns: options break at underscores, columns move down."""
+    for pool, scores in SCORES.items():
+        for seed, score in enumerate(scores):
+            schedule = {"lr": 1e-3, "muon_lr": None, "schedule": {"warmup_epochs": len(pool)}}
+            options = {"model__pool": "class_token" if pool == "max" else pool, "model__optim": schedule}
+            write_run(tmp_path / pool / str(seed), seed=seed, summary=done(score), **options)
+    console = Console(file=io.StringIO(), width=80)
+    comparison = compare_runs(read_runs([str(tmp_path)]), baseline="pool=mean")
+    to_terminal(comparison, console)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("warmup_ ", "epochs ", "class_token", "Δ [95 % CI]", "92.00 ± 1.00", "p paired", "M MACs", "time (s)"):
+        assert text.count(part) >= 1, part
+    assert text.count("class_token") == text.count("warmup_ ") == 2
+    wide = Console(file=io.StringIO(), width=200)
+    to_terminal(comparison, wide)
+    assert len(wide.file.getvalue().splitlines()) == 1 + len(SCORES)
