@@ -38,10 +38,7 @@ def percent_of_class(matrix: Tensor | Array) -> Array:
 def most_confused(matrix: Tensor | Array, *, classes: Sequence[str], count: int = 10) -> pd.DataFrame:
     """List the pairs of classes that are confused most often, both directions together.
 
-    Args:
-        matrix: (K, K), from `confusion_matrix`.
-        classes: K names.
-        count: Pairs at most; pairs that were never confused are left out.
+    `matrix` (K, K) is that of `confusion_matrix`. There are `count` pairs at most; those never confused are left out.
 
     Returns:
         Columns `class`, `other`, `mistakes` (both directions), `class_as_other`, `other_as_class`, and `rate`:

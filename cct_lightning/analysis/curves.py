@@ -14,9 +14,7 @@ from cct_lightning.analysis.style import band, figure_of, look, one_axes, styled
 def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFrame:
     """Return the mean and deviation over runs of a metric by epoch.
 
-    Args:
-        metrics: The table of metrics.csv of a run, or those of several runs.
-        key: A column of it, such as val/acc.
+    `metrics` is the table of metrics.csv of a run, or those of several; `key` is a column of it, such as val/acc.
 
     Returns:
         Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.

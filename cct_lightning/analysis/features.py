@@ -47,16 +47,10 @@ def layer_features(net: nn.Module, images: Tensor, *, batch_size: int = 128) -> 
 
 
 def project(features: Tensor | Array, *, method: Literal["pca", "tsne"] = "pca", seed: int = 0) -> Array:
-    """Project vectors to a plane.
+    """Project vectors (M, D) to a plane (M, 2).
 
-    Args:
-        features: (M, D).
-        method: `pca`, linear, its axes ordered by variance; `tsne`, which keeps neighborhoods but neither distances nor
-            densities, and takes seconds for a thousand vectors.
-        seed: Seed of t-SNE.
-
-    Returns:
-        (M, 2).
+    `pca` is linear, its axes ordered by variance; `tsne` keeps neighborhoods but neither distances nor densities, takes
+    seconds for a thousand vectors, and depends on the seed.
 
     Raises:
         InputError: Fewer than three vectors, or an unknown method.
@@ -87,13 +81,10 @@ def plot_projection(
         points: One (M, 2) for each panel, from `project`.
         labels: (M,) classes.
         classes: Their names. Up to 20 are in a legend, by color and marker.
-        titles: One text a panel.
-        columns: Panels in a row.
     """
-    names = titles or ["" for _ in points]
     member = numbers(labels)
     figure, axes = panels(len(points), columns=columns, side=3.0)
-    for ax, place, title in zip(axes, map(numbers, points), names, strict=True):
+    for ax, place, title in zip(axes, map(numbers, points), titles or [""] * len(points), strict=True):
         ax.set_axis_on()
         ax.set(xticks=[], yticks=[], title=title, xlabel="component 1", ylabel="component 2")
         for k, name in enumerate(classes):

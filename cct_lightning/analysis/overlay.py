@@ -37,16 +37,9 @@ def pixels(images: Tensor | Array) -> Array:
 
 
 def blend(image: Array, heat: Array, *, top: float, size: tuple[int, int]) -> Array:
-    """Lay a map over one image.
+    """Lay a map (h, w), not negative, enlarged bilinearly, over one image (H, W, 3) uint8, which is in grey beneath.
 
-    Args:
-        image: (H, W, 3) uint8, shown in grey beneath.
-        heat: (h, w), not negative; enlarged bilinearly.
-        top: The value that gets the brightest color.
-        size: (height, width) of the result in pixels.
-
-    Returns:
-        (height, width, 3) uint8.
+    `top` is the value that gets the brightest color, `size` (height, width) of the result, (height, width, 3) uint8.
     """
     shape = (size[1], size[0])
     grey = Image.fromarray(np.ascontiguousarray(image)).convert("L").resize(shape, Image.Resampling.NEAREST)
@@ -120,22 +113,16 @@ def plot_overlays(
     label: str = "weight ÷ uniform weight",
     columns: int = 6,
 ) -> Figure:
-    """Draw each image, and below it the same image in grey under its map, all on one color scale.
+    """Draw each image, and below it the same image in grey under its map (B, h, w), not negative, on one color scale.
 
-    Args:
-        images: (B, C, H, W).
-        maps: (B, h, w), not negative. Weights that sum to one are best brought to a unit by `over_uniform`.
-        titles: One text per image.
-        label: What the colors mean, with its unit.
-        columns: Images in a row.
+    Weights that sum to one are best brought to a unit by `over_uniform`. `label` says what the colors mean, with unit.
     """
     pairs = overlays(images, maps, side=256, shared=True)
     height, width = pairs[0].image.shape[:2]
     figure, axes = panels(len(pairs), columns=columns, side=1.6, aspect=2 * height / width, titles=titles is not None)
     gap = np.full((max(1, height // 24), width, 3), 255, dtype=np.uint8)
-    for i, (ax, pair) in enumerate(zip(axes, pairs, strict=True)):
+    for ax, pair, title in zip(axes, pairs, titles or [""] * len(pairs), strict=True):
         ax.imshow(np.concatenate([pair.image, gap, pair.mapped]))
-        if titles is not None:
-            ax.set_title(titles[i])
+        ax.set_title(title)
     color_bar(axes, (0, pairs[0].top), OVERLAY, label)
     return figure

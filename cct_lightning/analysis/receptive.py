@@ -67,12 +67,8 @@ def receptive_fields(net: nn.Module) -> tuple[ReceptiveField, ReceptiveField]:
 def token_gradient(net: nn.Module, images: Tensor, *, token: tuple[int, int], stage: Stage = "tokens") -> Tensor:
     """Return how strongly each pixel acts on one token.
 
-    Args:
-        net: A Compact Transformer.
-        images: (B, C, H, W).
-        token: Row and column on the grid.
-        stage: `tokens` for the tokenizer's output (its receptive field), `features` for the encoder's (every pixel
-            may act).
+    The token is given by row and column on the grid. `stage` is `tokens` for the tokenizer's output (its receptive
+    field) or `features` for the encoder's (every pixel may act).
 
     Returns:
         (H, W): |gradient| of the token's dimensions, each with a random sign, mean over images, sum over channels.
@@ -124,12 +120,9 @@ def measured_receptive_field(net: nn.Module) -> tuple[ReceptiveField, ReceptiveF
 def plot_token_gradient(
     gradient: Tensor | Array, *, box: tuple[ReceptiveField, tuple[int, int]] | None = None, ax: Axes | None = None
 ) -> Figure:
-    """Draw which pixels act on a token.
+    """Draw which pixels act on a token, (H, W) of `token_gradient`.
 
-    Args:
-        gradient: (H, W), from `token_gradient`.
-        box: A receptive field and the token (row, column), drawn as a frame.
-        ax: Axes to draw on; a new figure when None.
+    `box` is a receptive field and the token (row, column), drawn as a frame.
     """
     values = numbers(gradient)
     ax = one_axes(ax, (5, 4))

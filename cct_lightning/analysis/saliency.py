@@ -43,10 +43,7 @@ def _targets(net: nn.Module, images: Tensor, target: Tensor | None) -> Tensor:
 def input_gradient(net: nn.Module, images: Tensor, *, target: Tensor | None = None) -> Tensor:
     """Return how much each pixel moves a class's logit: the largest |gradient| of its channels.
 
-    Args:
-        net: Any classifier of images.
-        images: (B, C, H, W), normalized as in training.
-        target: The class of each image (B,) int64; the predicted one when None.
+    The network is any classifier; `target` is the class of each image (B,) int64, the predicted one when None.
 
     Returns:
         (B, H, W) float32, in logits per unit of the normalized pixel.
