@@ -92,16 +92,10 @@ class WandbMedia(Callback):
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the pictures of the validation split."""
-        self._log(trainer, pl_module, "val")
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the pictures of the test split."""
-        self._log(trainer, pl_module, "test")
-
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Log the pictures of the split that was seen."""
         if self.logits is None:
             return
+        stage = "test" if trainer.testing else "val"
         self.logits.close()
         self.logits = None
         seen = columns(self.parts)
@@ -119,6 +113,8 @@ class WandbMedia(Callback):
                 for logger in loggers:
                     logger.experiment.log(dict(logged))
         self.mistakes, self.images, self.parts = [], None, []
+
+    on_test_end = on_validation_end
 
     def _predictions(
         self, pl_module: pl.LightningModule, stage: str, label: np.ndarray, predicted: np.ndarray, prob: np.ndarray

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -28,8 +30,9 @@ class ShieldedWandbLogger(WandbLogger):
             return _Nothing()
         try:
             run = super().experiment
-            if wandb_is_offline(self):
-                _check_room(str(self.save_dir))
+            # On a full disk, W&B's service drops what it should write, without an error.
+            if wandb_is_offline(self) and shutil.disk_usage(Path(str(self.save_dir), "wandb")).free < _BLOCK:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return _Shield(run, self.lose)
         except wandb.errors.UsageError:
             raise  # what the user asked for cannot be
@@ -50,15 +53,6 @@ class ShieldedWandbLogger(WandbLogger):
             print(f"W&B is lost ({reason}): training goes on, and metrics go to metrics.csv alone.", flush=True)
 
 
-def _check_room(folder: str) -> None:
-    # On a full disk, W&B's service drops what it should write, without an error.
-    if not hasattr(os, "statvfs"):
-        return
-    disk = os.statvfs(os.path.join(folder, "wandb"))
-    if disk.f_bavail * disk.f_frsize < _BLOCK:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 class _Nothing:
     # In place of a run that is lost: takes every call, and has every attribute.
     def __getattr__(self, name: str) -> "_Nothing":
@@ -77,12 +71,12 @@ class _Shield:
         value = getattr(self._inner, name)
         if name in ("config", "summary"):
             return _Shield(value, self._lose)
-        return self._shielded(value) if callable(value) else value
+        if not callable(value):
+            return value
 
-    def _shielded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def shielded(*args: Any, **kwargs: Any) -> Any:
             try:
-                return call(*args, **kwargs)
+                return value(*args, **kwargs)
             except _LOST as error:
                 self._lose(error)
                 return None

@@ -1,5 +1,6 @@
 """The logger of Weights & Biases: offline where nobody is logged in, and one W&B run however often a run continues."""
 
+import contextlib
 import logging
 import netrc
 import os
@@ -8,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -35,28 +36,23 @@ def logged_in() -> bool:
     """Say whether wandb finds credentials, without asking the user for any."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(_server()).hostname or ""
-    candidates = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    for name in candidates:
-        try:
-            if netrc.netrc(os.path.expanduser(name)).authenticators(host):
+    given = os.environ.get("NETRC")
+    for name in [given] if given else ["~/.netrc", "~/_netrc"]:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if netrc.netrc(os.path.expanduser(name)).authenticators(_server().hostname or ""):
                 return True
-        except (OSError, netrc.NetrcParseError):
-            continue
     return False
 
 
-def _server() -> str:
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+def _server() -> SplitResult:
+    return urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
 
 
-def _reachable(timeout: float = 3.0) -> bool:
-    parts = urlsplit(_server())
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout=timeout):
-            return True
-    except OSError:
-        return False
+def _reachable() -> bool:
+    address = (_server().hostname or "", _server().port or 443)
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=3.0):
+        return True
+    return False
 
 
 def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[str, str]:
@@ -83,12 +79,7 @@ def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[
 def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str) -> WandbLogger:
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
-    Args:
-        run_dir: Run folder.
-        tracking: The user's options.
-        mode: `online` or `offline`.
-        config: The run, which has a name and tags.
-        job_type: `fit` or `test`.
+    `mode` is `online` or `offline`, `job_type` is `fit` or `test`; the configuration gives the run a name and tags.
     """
     # The run file is flushed every second, not every fifteen: a killed run loses little.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
@@ -117,11 +108,8 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
 def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
     """Give a W&B run the id that its folder keeps, so that a continued run stays one run.
 
-    Under `wandb agent` the sweep has given the id already.
-
-    Args:
-        logger: A logger whose run has not begun.
-        run_dir: An existing run folder; the id is drawn when it has none yet.
+    Under `wandb agent` the sweep has given the id already. The run must not have begun; the folder exists, and the id
+    is drawn when it has none yet.
     """
     if os.environ.get("WANDB_SWEEP_ID"):
         return
@@ -142,11 +130,8 @@ def finish_wandb(loggers: Sequence[Logger]) -> None:
 def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, summary: dict[str, Any]) -> None:
     """Log best.ckpt and last.ckpt as versions of one artifact, with the aliases `best` and `last`, and say so.
 
-    Args:
-        loggers: Of a run that has not ended.
-        folder: Run folder.
-        tracking: Whether to; by default only where W&B is online, since offline they would be copied.
-        summary: What to keep with them: scores, costs.
+    By default only where W&B is online, since offline they would be copied. The summary (scores, costs) is kept with
+    them. The run of the loggers must not have ended.
     """
     for logger in loggers:
         if not isinstance(logger, ShieldedWandbLogger) or logger.lost:
