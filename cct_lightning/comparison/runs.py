@@ -1,7 +1,6 @@
 """What a comparison needs to know of runs: read from run folders, and from those alone."""
 
 import os
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +13,6 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import read_state
-
-_ARCH = re.compile(r"(cct|cvt|vit)_\d+_\d+(x\d+)?")  # the part of a name that its parts say, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +48,7 @@ class Run:
     def compared(self) -> dict[str, Any]:
         """Dotted option -> normal value, of those that can change a result, the seed left out."""
         found = {key: value for key, value in self.config.results.items() if key != SEED}
-        arch = self.config.flat.get("model.arch")
-        short = _ARCH.match(arch) if found.get("model.arch") == "compact" and isinstance(arch, str) else None
-        return {**found, "model.arch": short[0]} if short else found
+        return {**found, "model.arch": self.config.arch} if found.get("model.arch") == "compact" else found
 
 
 def find_runs(paths: Sequence[str]) -> list[tuple[str, Path]]:

@@ -1,12 +1,15 @@
 """Options of a run: which ones change results, which a name decides, how a value is compared and printed."""
 
+import datetime
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cct_lightning.errors import InputError
 from cct_lightning.models.parts import Parts
 
 SEED = "seed_everything"
@@ -26,6 +29,12 @@ NEVER_CHANGE_RESULTS = (
     "trainer.model_registry", "trainer.profiler", "trainer.detect_anomaly", "trainer.barebones",
     "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.use_distributed_sampler",
     "trainer.deterministic", "trainer.benchmark", "trainer.fast_dev_run",
+)  # fmt: skip
+
+# Options of the Trainer that count batches as whole numbers and are a share of them as fractions: 1 is not 1.0.
+WHOLE_OR_SHARE = (
+    "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.limit_test_batches",
+    "trainer.limit_predict_batches", "trainer.overfit_batches", "trainer.val_check_interval",
 )  # fmt: skip
 
 # What a name decides, where nothing else is said: shown beside the name only where it differs from that.
@@ -82,6 +91,24 @@ def text(value: Any) -> str:
         return "[" + ", ".join(map(text, value)) + "]"
     found = normal(value)
     return f"{found:.12g}" if isinstance(found, float) else str(found)
+
+
+def length_of(value: Any) -> float:
+    """Return the length of a run in epochs, steps or seconds; 0 where it is not limited so.
+
+    Args:
+        value: The Trainer's max_epochs, max_steps or max_time (`DD:HH:MM:SS`, or a mapping such as {hours: 1}).
+
+    Raises:
+        InputError: A time of another form.
+    """
+    if isinstance(value, str):
+        if not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value.strip()):
+            raise InputError(f"trainer.max_time is {value!r}: give days, hours, minutes and seconds as DD:HH:MM:SS.")
+        value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=True))
+    if isinstance(value, Mapping):
+        return datetime.timedelta(**value).total_seconds()
+    return max(0, value or 0)
 
 
 def plain_values(value: Any) -> Any:

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +24,10 @@ from cct_lightning.config.options import (
     DEFAULT_SEED,
     PARTS,
     SEED,
+    WHOLE_OR_SHARE,
     changes_results,
     flatten,
+    length_of,
     normal,
     plain_values,
     read_yaml,
@@ -34,7 +37,9 @@ from cct_lightning.config.options import (
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.models.parts import plain_spec
+from cct_lightning.training.precision import precision_name
 
+_ARCH = re.compile(r"(cct|cvt|vit)_\d+_\d+(x\d+)?")  # the part of a name that decides the model's parts
 _LAUNCH = {"base": None, "run_dir": None, "resume": "auto"}
 _SHOWN = 4  # differences in a message
 
@@ -101,12 +106,28 @@ class ResolvedConfig:
         found = {key: normal(value) for key, value in self.flat.items() if changes_results(key)}
         if found.get("model.optim.muon_lr") == found.get("model.optim.lr"):
             found["model.optim.muon_lr"] = None  # which is `lr`
-        if "trainer.precision" in found:
-            found["trainer.precision"] = found["trainer.precision"] or "32-true"
-        arch = self.flat.get("model.arch")
-        if isinstance(arch, str) and is_compact(arch) and not self.flat.get("model.pretrained"):
-            found["model.arch"] = "compact"  # its parts say all that the name does
+        for key in WHOLE_OR_SHARE:
+            if found.get(key) is not None:
+                found[key] = (type(self.flat[key]).__name__, self.flat[key])
+        for key, spelled in (("trainer.precision", precision_name), ("trainer.max_time", length_of)):
+            if key in found:
+                found[key] = spelled(self.flat[key])
+        if self._known_by_parts:
+            found["model.arch"] = "compact"
         return found
+
+    @cached_property
+    def _known_by_parts(self) -> bool:
+        # A Compact Transformer's parts say all that its name does; which published weights it has, its name alone does.
+        arch = self.flat.get("model.arch")
+        return isinstance(arch, str) and is_compact(arch) and not self.flat.get("model.pretrained")
+
+    @property
+    def arch(self) -> str:
+        """The model's name without what other options say anyway: position, image size, classes."""
+        arch = text(self.flat.get("model.arch"))
+        short = _ARCH.match(arch) if self._known_by_parts else None
+        return short[0] if short else arch
 
     @cached_property
     def results_key(self) -> frozenset[tuple[str, Any]]:
@@ -133,8 +154,8 @@ class ResolvedConfig:
         """Data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
         model, data = self.options["model"], self.options["data"]
         # Dropout rates and the like are told from the configuration, not from the name.
-        differs = [f"{key}={text(model[key])}" for key in _differing_parts(model) if not key.endswith(("drop", "rate"))]
-        return "-".join([text(data.get("name")), text(model.get("arch")), *differs])
+        parts = [key for key in _differing_parts({**model, "arch": self.arch}) if not key.endswith(("drop", "rate"))]
+        return "-".join([text(data.get("name")), self.arch, *(f"{key}={text(model[key])}" for key in parts)])
 
     @property
     def tags(self) -> list[str]:
@@ -142,7 +163,7 @@ class ResolvedConfig:
         model, data = self.options["model"], self.options["data"]
         parts = [text(model[key]) for key in ("tokenizer", "pool") if model.get(key) is not None]
         position = [f"position-{text(model['position'])}"] if model.get("position") is not None else []
-        return [text(data.get("name")), text(model.get("arch")), *parts, *position]
+        return [text(data.get("name")), self.arch, *parts, *position]
 
     def differences(self, other: "ResolvedConfig") -> list[str]:
         """Return what must be the same for a run to go on and is not: `model.pool was mean and is seqpool`."""

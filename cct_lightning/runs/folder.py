@@ -1,6 +1,5 @@
 """The run folder: `runs/<name>/<id>/` holds all that repeats, continues or compares a run."""
 
-import datetime
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cct_lightning.config.options import length_of
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.metrics import TEST_ACC
@@ -90,7 +90,7 @@ class RunFolder:
         if summary.get("status") != "finished" or "train_seconds" not in summary or stored is None:
             return False
         before, now = stored.options["trainer"], asked.options["trainer"]
-        longer = any(_length(now.get(key)) > _length(before.get(key)) for key in _LENGTHS)
+        longer = any(length_of(now.get(key)) > length_of(before.get(key)) for key in _LENGTHS)
         return not longer and (TEST_ACC in summary or not asked.options.get("test_best", True))
 
     def check_writable(self) -> None:
@@ -140,15 +140,6 @@ class RunFolder:
             folder = Path("runs") / re.sub(r"[^\w.=-]+", "-", config.name) / re.sub(r"[^\w.-]+", "-", ident)
             os.environ[RUN_DIR_VARIABLE] = str(folder.absolute())
         return cls(Path(os.environ[RUN_DIR_VARIABLE]))
-
-
-def _length(value: Any) -> float:
-    """Return the length of a run in epochs, steps or seconds; 0 where it is not limited so."""
-    if isinstance(value, str):  # days:hours:minutes:seconds
-        value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=False))
-    if isinstance(value, dict):
-        return datetime.timedelta(**value).total_seconds()
-    return max(0, value or 0)
 
 
 def _job() -> str:

@@ -1,16 +1,20 @@
 """Which precisions a kind of device (`cpu`, `cuda`, `mps`) computes in."""
 
-import torch
-
 from cct_lightning.compat import cpu_computes_in_bf16
 from cct_lightning.errors import InputError
 
-_ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+def precision_name(precision: str | int | None) -> str:
+    """Return Lightning's whole name of a precision: `32-true` for 32 and None, `bf16-mixed` for bf16."""
+    whole = {"None": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+    return whole.get(str(precision), str(precision))
 
 
 def has_bf16(device_type: str) -> bool:
     """Tell whether a kind of device computes in bfloat16 by itself; emulated, it is slower than float32."""
     if device_type == "cuda":
+        import torch  # not at the top: a configuration is read without it
+
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device_type != "cpu" or cpu_computes_in_bf16()
 
@@ -26,7 +30,7 @@ def check_precision(precision: str | int, *, device_type: str) -> None:
     Raises:
         InputError: It does not.
     """
-    name = _ALIASES.get(str(precision), str(precision))
+    name = precision_name(precision)
     where = {"cpu": "This CPU", "cuda": "This GPU", "mps": "Apple's GPU"}.get(device_type, f"The device {device_type}")
     if name.startswith("bf16") and not has_bf16(device_type):
         instead, lacks = "16-mixed" if device_type == "cuda" else "32-true", "does not compute in bfloat16"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cct_lightning.config.options import NEVER_CHANGE_RESULTS, changes_results, text
+from cct_lightning.config.options import NEVER_CHANGE_RESULTS, changes_results, length_of, text
 from cct_lightning.config.parser import parse, plain, run_parser
 from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
@@ -40,6 +40,8 @@ SAME: dict[str, tuple[list[str], list[str]]] = {
     "augmentation by its parts": (["--data.augment=light"], ["--data.augment={crop_padding: 0.125, hflip: 0.5}"]),
     "global batch": (["--data.batch_size=32"], ["--data.batch_size=8", "--data.global_batch_size=32"]),
     "accumulated batch": (["--data.batch_size=32"], ["--data.batch_size=16", "--trainer.accumulate_grad_batches=2"]),
+    "precision": (["--trainer.precision=bf16"], ["--trainer.precision=bf16-mixed"]),
+    "precision of the default": ([], ["--trainer.precision=32"]),
     "no arguments": (["--model.pool=mean"], ['--model.pool={"class_path": "mean", "init_args": {}}']),
 }
 
@@ -50,6 +52,7 @@ def test_the_same_run_in_other_words(case: str) -> None:
     assert one.results_key == other.results_key
     assert one.differences(other) == []
     assert one.digest == other.digest
+    assert one.name == other.name or case == "family of the parts" or "blocks" in case
 
 
 DIFFERENT: dict[str, tuple[list[str], str]] = {
@@ -72,6 +75,21 @@ def test_another_run_is_said_to_be_one(case: str) -> None:
         before.check_same_run(now, Path("run"))
     # The other way round, too: a missing tree against a filled one is a difference.
     assert now.differences(before)
+
+
+def test_a_time_in_two_forms() -> None:
+    trainer = resolve("--config=digits").options["trainer"]
+    one, other = (
+        ResolvedConfig.resolve({"trainer": {**trainer, "max_time": value}}) for value in ("00:01:00:00", {"hours": 1})
+    )
+    assert one.results_key == other.results_key
+    with pytest.raises(InputError, match="DD:HH:MM:SS"):
+        length_of("an hour")
+
+
+def test_one_batch_is_not_all_batches() -> None:
+    one, whole = (resolve("--config=digits", f"--trainer.limit_train_batches={n}") for n in ("1", "1.0"))
+    assert one.results_key != whole.results_key
 
 
 NEUTRAL = {
