@@ -76,6 +76,10 @@ class ResolvedConfig:
             if found[group].get(name) is not None:
                 found[group][name] = plain_spec(key, found[group][name])
         _fill(found["trainer"], "trainer")
+        if isinstance(found["trainer"].get("max_time"), Mapping):
+            minutes, seconds = divmod(int(length_of(found["trainer"]["max_time"])), 60)
+            hours, minutes = divmod(minutes, 60)
+            found["trainer"]["max_time"] = f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{seconds:02}"
         _resolve_model(found["model"])
         _resolve_data(found["data"], found["trainer"], world_size)
         return cls(without_home(found))
