@@ -65,7 +65,7 @@ def normal(value: Any) -> Any:
     if isinstance(value, Mapping):
         return tuple(sorted((str(key), normal(item)) for key, item in value.items()))
     if isinstance(value, list | tuple):
-        return tuple(normal(item) for item in value)
+        return tuple(normal(item) for item in value) or None  # no callbacks are no callbacks
     if isinstance(value, str):
         try:  # W&B and grids hand numbers on as text
             return normal(float(value)) if value.strip()[-1:].isdigit() or "inf" in value else value

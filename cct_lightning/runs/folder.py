@@ -134,12 +134,15 @@ class RunFolder:
         """
         if run_dir is not None:
             return cls(Path(run_dir).expanduser().absolute())
-        if RUN_DIR_VARIABLE not in os.environ or "LOCAL_RANK" not in os.environ:
+        owner, _, inherited = os.environ.get(RUN_DIR_VARIABLE, "").partition(":")
+        if not inherited or owner == str(os.getpid()) or "LOCAL_RANK" not in os.environ:
             job = _job()
             ident = f"{job}-{config.digest}" if job else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             folder = Path("runs") / re.sub(r"[^\w.=-]+", "-", config.name) / re.sub(r"[^\w.-]+", "-", ident)
-            os.environ[RUN_DIR_VARIABLE] = str(folder.absolute())
-        return cls(Path(os.environ[RUN_DIR_VARIABLE]))
+            # With the process that chose it, whose next run chooses anew: Lightning gives it a LOCAL_RANK, too.
+            inherited = str(folder.absolute())
+            os.environ[RUN_DIR_VARIABLE] = f"{os.getpid()}:{inherited}"
+        return cls(Path(inherited))
 
 
 def _job() -> str:

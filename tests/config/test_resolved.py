@@ -40,6 +40,7 @@ SAME: dict[str, tuple[list[str], list[str]]] = {
     "augmentation by its parts": (["--data.augment=light"], ["--data.augment={crop_padding: 0.125, hflip: 0.5}"]),
     "global batch": (["--data.batch_size=32"], ["--data.batch_size=8", "--data.global_batch_size=32"]),
     "accumulated batch": (["--data.batch_size=32"], ["--data.batch_size=16", "--trainer.accumulate_grad_batches=2"]),
+    "no callbacks": ([], ["--trainer.callbacks=[]"]),
     "precision": (["--trainer.precision=bf16"], ["--trainer.precision=bf16-mixed"]),
     "precision of the default": ([], ["--trainer.precision=32"]),
     "no arguments": (["--model.pool=mean"], ['--model.pool={"class_path": "mean", "init_args": {}}']),
