@@ -1,14 +1,19 @@
 """`cct_lightning.fit`: the run of `cct fit` from Python and notebooks."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cct_lightning.build import build_run
 from cct_lightning.compat import option_names
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import LINKS, parse, run_parser
+from cct_lightning.data.augment.mixup import MixingPolicy
+from cct_lightning.data.augment.policies import AugmentPolicy
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.result import RunResult
@@ -36,19 +41,26 @@ def fit(*recipes: str, options: Mapping[str, Any] | None = None, **named: Any) -
         KeyboardInterrupt: The run was interrupted; with the same `run_dir` it continues.
     """
     quiet_libraries()
-    given = {**(options or {}), **{_whole_name(name): value for name, value in named.items()}}
-    words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={_word(v)}" for key, v in given.items())]
+    given = dict(options or {})
+    for name, value in named.items():
+        if (whole := _whole_name(name)) in given:
+            raise InputError(f"The option {whole} is given twice: leave {name} or its entry in `options` out.")
+        given[whole] = value
+    if given.get("trainer.fast_dev_run"):
+        raise InputError("fast_dev_run leaves no run folder: use `cct fit --trainer.fast_dev_run true`.")
+    words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={_word(key, v)}" for key, v in given.items())]
     try:
         result = build_run(parse("fit", words)).train()
     except Stopped as stopped:
         raise KeyboardInterrupt(f"{stopped.name}: with the same run_dir the run continues.") from stopped
-    if result is None:
-        raise InputError("fast_dev_run leaves no run folder: use `cct fit --trainer.fast_dev_run true`.")
+    assert result is not None  # no trial run
     return result
 
 
 def _whole_name(name: str) -> str:
     known = [option for option in option_names(run_parser("fit")) if option not in {f"model.{link}" for link in LINKS}]
+    for group, kind in (("data.mixing", MixingPolicy), ("data.augment", AugmentPolicy)):
+        known += [f"{group}.{part.name}" for part in dataclasses.fields(kind)]
     if name in known:
         return name
     if name == "seed":
@@ -62,5 +74,14 @@ def _whole_name(name: str) -> str:
     raise InputError(f"`cct fit` has no option {name!r}.{nearest(name, last)}")
 
 
-def _word(value: Any) -> str:
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+def _word(key: str, value: Any) -> str:
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, str | Path):
+        return str(value)
+    try:
+        return json.dumps(value.item() if isinstance(value, np.generic) else value)
+    except TypeError as error:
+        raise InputError(
+            f"The option {key} is a {type(value).__name__}: give plain values, or a class by its import path."
+        ) from error

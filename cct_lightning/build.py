@@ -25,6 +25,7 @@ from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.labels import closing_lines, costs, relative, start_message
+from cct_lightning.runs.metrics import VAL_ACC
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.runs.predictions import PredictionsFile
 from cct_lightning.runs.record import RunRecord
@@ -278,7 +279,7 @@ def _callbacks(
     if every and any(isinstance(logger, WandbLogger) for logger in loggers):
         found.append(WandbMedia(every_n_epochs=every, pictures=built.tracking.pictures))
     if built.trainer.enable_checkpointing is not False:
-        monitor = "val/acc" if data.has_val else None
+        monitor = VAL_ACC if data.has_val else None
         found += checkpoints(folder.path, monitor=monitor, every_minutes=built.save_every_minutes)
     return found
 

@@ -71,6 +71,8 @@ def test_several_runs_of_one_process_are_several(tmp_path: Path, monkeypatch: py
         ({"lr": "fast"}, "model.optim.lr"),
         ({"max_epochs": 0}, "max_epochs"),
         ({"fast_dev_run": True}, "leaves no run folder"),
+        ({"callbacks": [object()]}, "trainer.callbacks is a list: give plain values"),
+        ({"pool": "mean", "options": {"model.pool": "max"}}, "model.pool is given twice"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(
@@ -100,7 +102,30 @@ def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
     done = run_cct("fit", *short, *own[:2], "--model.pool.q", "5", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "q" in done.stderr
+    assert "takes no argument 'q': it takes p" in done.stderr
+    done = run_cct("fit", *short, *own[:2], "--model.pool.p", "much", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "takes a float as p; got 'much'" in done.stderr
+    default = run_cct("fit", *short, *own[:2], "--run_dir", "default", cwd=tmp_path)
+    assert default.returncode == 0, default.stderr
+    config = yaml.safe_load((tmp_path / "default" / "config.yaml").read_text())
+    assert config["model"]["pool"]["init_args"] == {"p": 3.0}, "its defaults are concrete, too"
+
+
+def test_a_finished_run_is_not_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = {"max_epochs": 1, "warmup_epochs": 0, "run_dir": "run"}
+    cct_lightning.fit("digits", limit_train_batches=1, **short)
+    with pytest.raises(InputError, match=r"is finished, and trainer\.limit_train_batches was 1 where 1\.0 is"):
+        cct_lightning.fit("digits", limit_train_batches=1.0, **short)
+
+
+def test_time_alone_limits_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cct_lightning.fit("digits", max_epochs=-1, max_time={"seconds": 2}, warmup_epochs=0, run_dir="run")
+    assert result.summary["status"] == "finished"
+    again = cct_lightning.fit("digits", max_epochs=-1, max_time="00:00:00:02", warmup_epochs=0, run_dir="run")
+    assert again.summary == result.summary
 
 
 def test_a_fine_tuning_run_normalizes_as_its_checkpoint_was_trained(

@@ -8,14 +8,14 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cct_lightning.config.options import SEED
+from cct_lightning.config.options import SEED, text
 from cct_lightning.errors import InputError, nearest
 
 _NEEDED = ("program", "command", "method", "parameters")
@@ -184,16 +184,17 @@ def expand(grid: Grid) -> list[GridRun]:
     names, runs = short_names(varied(grid)), []
     for index, values in enumerate(itertools.product(*grid.parameters.values())):
         parameters = dict(zip(grid.parameters, values, strict=True))
-        variant = "-".join(f"{name}={parameters[key]}" for key, name in names.items()) or grid.name
+        shown = {key: text(v) if isinstance(v, Mapping) else v for key, v in parameters.items()}
+        variant = "-".join(f"{name}={shown[key]}" for key, name in names.items()) or grid.name
         seed = f"-seed{parameters[SEED]}" if SEED in parameters else ""
         name = file_name(variant, room=100) + seed
         runs.append(GridRun(name=name, variant=variant, index=index, parameters=parameters, command=grid.command))
     return runs
 
 
-def file_name(text: str, *, room: int) -> str:
+def file_name(words: str, *, room: int) -> str:
     """Return a text as a file name; where characters are lost, a hash keeps different texts apart."""
-    name = re.sub(r"[^\w.=-]+", "-", text).strip(".-")
-    if name == text and len(name) <= room:
+    name = re.sub(r"[^\w.=-]+", "-", words).strip(".-")
+    if name == words and len(name) <= room:
         return name
-    return f"{name[: room - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{name[: room - 9]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"

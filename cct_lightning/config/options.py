@@ -24,7 +24,7 @@ NEVER_CHANGE_RESULTS = (
     "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",
     "trainer.accumulate_grad_batches",  # likewise
-    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.enable_progress_bar",
+    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_autolog_hparams", "trainer.default_root_dir",
     "trainer.model_registry", "trainer.profiler", "trainer.detect_anomaly", "trainer.barebones",
     "trainer.num_sanity_val_steps", "trainer.inference_mode", "trainer.use_distributed_sampler",
@@ -102,8 +102,10 @@ def length_of(value: Any) -> float:
     Raises:
         InputError: A time of another form.
     """
+    if isinstance(value, str) and value.startswith("{"):
+        value = yaml.safe_load(value)
     if isinstance(value, str):
-        if not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value.strip()):
+        if not re.fullmatch(r"\d+:\d+:\d+:\d+", value.strip()):
             raise InputError(f"trainer.max_time is {value!r}: give days, hours, minutes and seconds as DD:HH:MM:SS.")
         value = dict(zip(("days", "hours", "minutes", "seconds"), map(int, value.split(":")), strict=True))
     if isinstance(value, Mapping):

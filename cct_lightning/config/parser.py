@@ -19,11 +19,18 @@ from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.models.parts import plain_spec
+from cct_lightning.models.parts import complete_spec, plain_spec
+from cct_lightning.models.pooling import Pooling
+from cct_lightning.models.position import PositionEmbedding
+from cct_lightning.models.tokenizer import Tokenizer
 from cct_lightning.training.module import Classifier
 
 # What the data decides and the model needs: linked, no option of the model.
 LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
+
+
+# Parts of the model, whose classes of the user's are written with all their arguments.
+BASES = {"model.tokenizer": Tokenizer, "model.pool": Pooling, "model.position": PositionEmbedding}
 
 
 class RunParser(OneSentence, LightningArgumentParser):
@@ -102,7 +109,8 @@ def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None =
     options: Namespace = run_parser(command).parse_args(expand_configs(args, base=base))
     for key in CLASSES:
         if options.get(key) is not None:
-            options[key] = plain_spec(key, options[key])
+            part = BASES.get(key)
+            options[key] = complete_spec(key, options[key], part) if part else plain_spec(key, options[key])
     return options
 
 

@@ -76,8 +76,8 @@ class ResolvedConfig:
             if found[group].get(name) is not None:
                 found[group][name] = plain_spec(key, found[group][name])
         _fill(found["trainer"], "trainer")
-        if isinstance(found["trainer"].get("max_time"), Mapping):
-            minutes, seconds = divmod(int(length_of(found["trainer"]["max_time"])), 60)
+        if (length := found["trainer"].get("max_time")) is not None:
+            minutes, seconds = divmod(int(length_of(length)), 60)
             hours, minutes = divmod(minutes, 60)
             found["trainer"]["max_time"] = f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{seconds:02}"
         _resolve_model(found["model"])
@@ -112,7 +112,15 @@ class ResolvedConfig:
             found["model.optim.muon_lr"] = None  # which is `lr`
         for key in WHOLE_OR_SHARE:
             if found.get(key) is not None:
-                found[key] = (type(self.flat[key]).__name__, self.flat[key])
+                value = self.flat[key]
+                whole = value == 1 and isinstance(value, float) and key != "trainer.overfit_batches"
+                found[key] = None if whole else (type(value).__name__, value)
+        if not found.get("trainer.gradient_clip_val"):
+            found |= {key: None for key in found if key.startswith("trainer.gradient_clip")}
+        elif found.get("trainer.gradient_clip_algorithm") is None:
+            found["trainer.gradient_clip_algorithm"] = "norm"
+        if found.get("data.fraction") == 1:
+            found["data.fraction"] = None
         for key, spelled in (("trainer.precision", precision_name), ("trainer.max_time", length_of)):
             if key in found:
                 found[key] = spelled(self.flat[key])
@@ -123,8 +131,9 @@ class ResolvedConfig:
     @cached_property
     def _known_by_parts(self) -> bool:
         # A Compact Transformer's parts say all that its name does; which published weights it has, its name alone does.
-        arch = self.flat.get("model.arch")
-        return isinstance(arch, str) and is_compact(arch) and not self.flat.get("model.pretrained")
+        arch, weights = self.flat.get("model.arch"), self.flat.get("model.pretrained")
+        named = weights is True or (isinstance(weights, str) and not Path(weights).suffix)
+        return isinstance(arch, str) and is_compact(arch) and not named
 
     @property
     def arch(self) -> str:

@@ -52,6 +52,10 @@ class Parts(TypedDict, total=False):
     drop_path_rate: float
 
 
+# Annotation of an argument -> types that are taken for it; any other is the constructor's to check.
+_PLAIN = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
 def split_spec(option: str, spec: PartSpec) -> tuple[str, dict[str, Any]]:
     """Return the name or import path of a part, and the arguments of its constructor.
 
@@ -95,6 +99,29 @@ def plain_spec(option: str, spec: PartSpec) -> PartSpec:
     """
     name, arguments = split_spec(option, spec)
     return {"class_path": name, "init_args": arguments} if arguments else name
+
+
+def complete_spec(option: str, spec: PartSpec, base: type) -> PartSpec:
+    """Return a class of the user's with all its arguments, the defaults too; a short name as it is.
+
+    Args:
+        option: The option's name, for messages: `pool`.
+        spec: See `split_spec`.
+        base: Its base class, whose constructor takes what the model itself gives.
+
+    Raises:
+        InputError: It cannot be imported, or is no such class.
+    """
+    name, arguments = split_spec(option, spec)
+    if "." not in name:
+        return plain_spec(option, spec)
+    given = inspect.signature(base).parameters
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(import_class(name, option, base)).parameters.items()
+        if key not in given and isinstance(parameter.default, bool | int | float | str | None)
+    }
+    return plain_spec(option, {"class_path": name, "init_args": {**defaults, **arguments}})
 
 
 def build_part(option: str, spec: PartSpec, table: Mapping[str, type[Part]], base: type[Part], **given: Any) -> Part:
@@ -145,6 +172,9 @@ def _check_arguments(part: str, found: type, arguments: dict[str, Any], given: d
         if key not in own:
             choice = f"it takes {', '.join(own)}" if own else "it takes none"
             raise InputError(f"{part} takes no argument {key!r}: {choice}.{nearest(key, own)}")
+        wanted = getattr(parameters[key].annotation, "__name__", str(parameters[key].annotation))
+        if wanted in _PLAIN and type(arguments[key]) not in _PLAIN[wanted]:
+            raise InputError(f"{part} takes a {wanted} as {key}; got {arguments[key]!r}.")
     missing = [name for name, required in own.items() if required and name not in arguments]
     if missing:
         raise InputError(

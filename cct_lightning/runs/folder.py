@@ -84,14 +84,23 @@ class RunFolder:
         """Tell whether the run is done: trained for as long as is asked for, and tested where that is asked for.
 
         Raises:
-            InputError: The folder's config.yaml is damaged.
+            InputError: The folder's config.yaml is damaged, or it is done with another option of the Trainer.
         """
         summary, stored = self.summary(), self.config()
         if summary.get("status") != "finished" or "train_seconds" not in summary or stored is None:
             return False
         before, now = stored.options["trainer"], asked.options["trainer"]
-        longer = any(length_of(now.get(key)) > length_of(before.get(key)) for key in _LENGTHS)
-        return not longer and (TEST_ACC in summary or not asked.options.get("test_best", True))
+        if any(length_of(now.get(key)) > length_of(before.get(key)) for key in _LENGTHS):
+            return False
+        lengths = {f"trainer.{key}" for key in _LENGTHS}
+        for key in sorted(k for k in stored.results if k.startswith("trainer.") and k not in lengths):
+            if stored.results[key] != asked.results.get(key):
+                was, wanted = (config.flat.get(key) for config in (stored, asked))  # 1 is not 1.0 here
+                raise InputError(
+                    f"The run in {self.path} is finished, and {key} was {was} where {wanted} is asked for: choose "
+                    "another --run_dir, or train longer."
+                )
+        return TEST_ACC in summary or not asked.options.get("test_best", True)
 
     def check_writable(self) -> None:
         """Raise `InputError` where the folder, or the nearest parent that exists, cannot be written."""

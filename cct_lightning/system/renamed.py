@@ -9,9 +9,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Old module -> new one, those that a notebook or a script of a user's may import.
+# Old module -> new one or several, those that a notebook or a script of a user's may import.
 RENAMED = {
-    "cli": "commands.main",
+    "cli": "commands.main config.recipes",
     "command": "commands.parser",
     "benchmark": "commands.benchmark",
     "explain": "commands.explain",
@@ -31,12 +31,12 @@ RENAMED = {
     "data.sources": "data.datasets.sources",
     "data.transform": "data.augment.transform",
     "training.ema": "training.callbacks.ema",
-    "training.finetune": "training.optim.finetune",
+    "training.finetune": "training.optim.finetune training.callbacks.freeze",
     "training.muon": "training.optim.muon",
     "training.schedule": "training.optim.schedule",
     "training.seeding": "training.callbacks.seeding",
     "tracking.environment": "runs.environment",
-    "tracking.loggers": "tracking.wandb_logger",
+    "tracking.loggers": "tracking.wandb_logger runs.metrics_csv config.tracking",
     "experiments": "comparison",
     "experiments.evidence": "comparison.evidence",
     "experiments.figures": "comparison.figures",
@@ -65,11 +65,14 @@ class RenamedModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Warn, and let the module give what the new one has."""
-        new = _PACKAGE + RENAMED[module.__name__.removeprefix(_PACKAGE)]
-        message = f"{module.__name__} is {new} now; the old name goes with the next release."
+        homes = [_PACKAGE + new for new in RENAMED[module.__name__.removeprefix(_PACKAGE)].split()]
+        message = f"{module.__name__} is {' and '.join(homes)} now; the old name goes with the next release."
         warnings.warn(message, DeprecationWarning, stacklevel=2)
 
         def look_up(name: str) -> Any:
-            return getattr(importlib.import_module(new), name)
+            for new in homes:
+                if hasattr(found := importlib.import_module(new), name):
+                    return getattr(found, name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__dict__["__getattr__"] = look_up

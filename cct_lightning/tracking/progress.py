@@ -84,7 +84,8 @@ class EpochLines(Callback):
         """Print the epoch's metrics and the time left."""
         if not trainer.is_global_zero:
             return
-        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        line = f"epoch {trainer.current_epoch + 1}{of_all}"
         for key in (TRAIN_LOSS, VAL_LOSS, VAL_ACC, TRAIN_SPEED):
             if key in trainer.callback_metrics:
                 line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if key == TRAIN_SPEED else '.4f'}}"

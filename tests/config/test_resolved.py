@@ -143,17 +143,29 @@ def test_another_model_on_top_of_a_resolved_config_brings_its_own_parts(tmp_path
     assert other["attn_drop"] == 0.2, "what the name did not say stays"
 
 
+PART = """
+from cct_lightning.models.pooling import MeanPool
+
+
+class GemPool(MeanPool):
+    def __init__(self, *, embed_dim: int, p: float = 3.0, eps: float = 0.0) -> None:
+        super().__init__(embed_dim=embed_dim)
+"""
+
+
 def test_a_class_with_arguments_is_one_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("my_lab.py").write_text(PART)
     words = ["--model.pool", "my_lab.GemPool", "--model.pool.p", "4"]
     config = resolve("--config=digits", *words)
-    assert config.options["model"]["pool"] == {"class_path": "my_lab.GemPool", "init_args": {"p": 4}}
+    assert config.options["model"]["pool"] == {"class_path": "my_lab.GemPool", "init_args": {"p": 4, "eps": 0.0}}
     assert resolve("--config=digits", *words[2:], *words[:2]) == config, "arguments may come before their class"
-    assert config.name == "digits-cct_2_3x1-pool=my_lab.GemPool(p=4)"
+    assert config.name == "digits-cct_2_3x1-pool=my_lab.GemPool(p=4, eps=0)"
     Path("mine.yaml").write_text("model:\n  pool: {class_path: my_lab.GemPool, init_args: {p: 3, eps: 1}}\n")
     changed = resolve("--config=digits", "--config=mine.yaml", "--model.pool.p=4.0")
     assert changed.options["model"]["pool"]["init_args"] == {"p": 4.0, "eps": 1}
-    assert config.differences(changed) == ["model.pool was my_lab.GemPool(p=4) and is my_lab.GemPool(p=4, eps=1)"]
+    assert config.differences(changed) == ["model.pool was my_lab.GemPool(p=4, eps=0) and is my_lab.GemPool(p=4, eps=1)"]
 
 
 def test_a_run_of_version_0_1_is_completed() -> None:
