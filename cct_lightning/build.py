@@ -266,7 +266,7 @@ def _loggers(built: Namespace, folder: RunFolder, config: ResolvedConfig, *, mod
 def _callbacks(
     built: Namespace, folder: RunFolder, record: RunRecord, loggers: list[Logger], data: ImageDataModule
 ) -> list[Callback]:
-    """Return what every run has: its record, its checkpoints, and a stop where the loss is lost."""
+    """Return what every run has: its record, its checkpoints, and a stop when the loss becomes NaN."""
     found: list[Callback] = [
         record,
         StepSeed(seed=built[SEED]),

@@ -15,7 +15,7 @@ from cct_lightning.models.parts import Parts
 SEED = "seed_everything"
 DEFAULT_SEED = 0
 
-# Options that never change a result: where data lies, how it is loaded, on what it is computed, what is watched and
+# Options that never change a result: where the data is, how it is loaded, on what it is computed, what is watched and
 # kept. A dot at the end stands for all options below. The only such list.
 NEVER_CHANGE_RESULTS = (
     "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",

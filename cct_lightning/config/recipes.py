@@ -45,7 +45,7 @@ def layers(name: str) -> list[Path]:
     while (base := read_recipe(paths[0]).get("base")) is not None:
         paths.insert(0, find_config(str(base)))
         if paths[0] in paths[1:]:
-            raise InputError(f"The recipe {base!r} builds on itself: mend the key `base` of {paths[0]}.")
+            raise InputError(f"The recipe {base!r} builds on itself: correct the key `base` in {paths[0]}.")
     return paths
 
 

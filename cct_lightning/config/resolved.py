@@ -166,7 +166,7 @@ class ResolvedConfig:
     def name(self) -> str:
         """Data set, model and what differs from the model's name: `cifar10-cct_7_3x1-pool=class_token`."""
         model, data = self.options["model"], self.options["data"]
-        # Dropout rates and the like are told from the configuration, not from the name.
+        # Dropout rates and the like are read from the configuration, not from the name.
         parts = [key for key in _differing_parts({**model, "arch": self.arch}) if not key.endswith(("drop", "rate"))]
         return "-".join([text(data.get("name")), self.arch, *(f"{key}={text(model[key])}" for key in parts)])
 
