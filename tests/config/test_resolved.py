@@ -165,7 +165,8 @@ def test_a_class_with_arguments_is_one_option(tmp_path: Path, monkeypatch: pytes
     Path("mine.yaml").write_text("model:\n  pool: {class_path: my_lab.GemPool, init_args: {p: 3, eps: 1}}\n")
     changed = resolve("--config=digits", "--config=mine.yaml", "--model.pool.p=4.0")
     assert changed.options["model"]["pool"]["init_args"] == {"p": 4.0, "eps": 1}
-    assert config.differences(changed) == ["model.pool was my_lab.GemPool(p=4, eps=0) and is my_lab.GemPool(p=4, eps=1)"]
+    was, is_now = "my_lab.GemPool(p=4, eps=0)", "my_lab.GemPool(p=4, eps=1)"
+    assert config.differences(changed) == [f"model.pool was {was} and is {is_now}"]
 
 
 def test_a_run_of_version_0_1_is_completed() -> None:
