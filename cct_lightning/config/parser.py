@@ -20,17 +20,20 @@ from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.parts import complete_spec, plain_spec
-from cct_lightning.models.pooling import Pooling
-from cct_lightning.models.position import PositionEmbedding
-from cct_lightning.models.tokenizer import Tokenizer
+from cct_lightning.models.pooling import POOLINGS, Pooling
+from cct_lightning.models.position import POSITIONS, PositionEmbedding
+from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
 from cct_lightning.training.module import Classifier
 
 # What the data decides and the model needs: linked, no option of the model.
 LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
 
-
-# Parts of the model, whose classes of the user's are written with all their arguments.
-BASES = {"model.tokenizer": Tokenizer, "model.pool": Pooling, "model.position": PositionEmbedding}
+# Parts of the model: the built-in ones by name, and the base class of others, which are written with all arguments.
+BASES: dict[str, tuple[Mapping[str, type], type]] = {
+    "model.tokenizer": (TOKENIZERS, Tokenizer),
+    "model.pool": (POOLINGS, Pooling),
+    "model.position": (POSITIONS, PositionEmbedding),
+}
 
 
 class RunParser(OneSentence, LightningArgumentParser):
@@ -110,7 +113,7 @@ def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None =
     for key in CLASSES:
         if options.get(key) is not None:
             part = BASES.get(key)
-            options[key] = complete_spec(key, options[key], part) if part else plain_spec(key, options[key])
+            options[key] = complete_spec(key, options[key], *part) if part else plain_spec(key, options[key])
     return options
 
 

@@ -101,12 +101,13 @@ def plain_spec(option: str, spec: PartSpec) -> PartSpec:
     return {"class_path": name, "init_args": arguments} if arguments else name
 
 
-def complete_spec(option: str, spec: PartSpec, base: type) -> PartSpec:
-    """Return a class of the user's with all its arguments, the defaults too; a short name as it is.
+def complete_spec(option: str, spec: PartSpec, table: Mapping[str, type], base: type) -> PartSpec:
+    """Return a class of the user's with all its arguments, the defaults too; a built-in part by its short name.
 
     Args:
         option: The option's name, for messages: `pool`.
         spec: See `split_spec`.
+        table: The built-in parts by name.
         base: Its base class, whose constructor takes what the model itself gives.
 
     Raises:
@@ -115,10 +116,12 @@ def complete_spec(option: str, spec: PartSpec, base: type) -> PartSpec:
     name, arguments = split_spec(option, spec)
     if "." not in name:
         return plain_spec(option, spec)
+    found = import_class(name, option, base)
+    name = next((short for short, part in table.items() if part is found), name)
     given = inspect.signature(base).parameters
     defaults = {
         key: parameter.default
-        for key, parameter in inspect.signature(import_class(name, option, base)).parameters.items()
+        for key, parameter in inspect.signature(found).parameters.items()
         if key not in given and isinstance(parameter.default, bool | int | float | str | None)
     }
     return plain_spec(option, {"class_path": name, "init_args": {**defaults, **arguments}})

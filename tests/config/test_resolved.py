@@ -143,6 +143,15 @@ def test_another_model_on_top_of_a_resolved_config_brings_its_own_parts(tmp_path
     assert other["attn_drop"] == 0.2, "what the name did not say stays"
 
 
+@pytest.mark.parametrize(
+    ("option", "path", "name"),
+    [("pool", "pooling.MeanPool", "mean"), ("position", "position.SinePosition", "sine")],
+)
+def test_a_built_in_part_by_its_import_path_is_the_part_by_its_name(option: str, path: str, name: str) -> None:
+    by_path = resolve("--config=digits", f"--model.{option}=cct_lightning.models.{path}")
+    assert by_path == resolve("--config=digits", f"--model.{option}={name}")
+
+
 PART = """
 from cct_lightning.models.pooling import MeanPool
 
