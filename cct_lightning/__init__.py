@@ -36,7 +36,7 @@ _MODULES = {
     "CompactTransformer": "models.compact",
     "ImageDataModule": "data.datamodule",
     "InputError": "errors",
-    "Optim": "training.optim.optimizers",
+    "Optim": "training.optim",
     "RunResult": "runs.result",
     "create_model": "models.factory",
     "fit": "api",
