@@ -7,7 +7,10 @@ bounds in requirements.txt are what was tested. tests/test_architecture.py finds
 Libraries are imported where they are used: this file is imported by commands that need none of them.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+from typing import Any, TypeVar, get_args
 
 T = TypeVar("T")
 
@@ -15,6 +18,18 @@ T = TypeVar("T")
 def option_names(parser: Any) -> list[str]:
     """Return the names of a jsonargparse parser's options, to suggest the nearest: it lists them nowhere else."""
     return [action.dest for action in parser._actions]
+
+
+def whole_numbers_first(function: Any, names: Iterable[str]) -> None:
+    """Annotate arguments so that jsonargparse reads 1 as 1, not as 1.0, which the Trainer takes for all batches.
+
+    `typing` keeps one object for equal unions: Lightning's `Optional[Union[int, float]]` is the `Optional[Union[float,
+    int]]` of whatever was imported before it, and jsonargparse then tries float first.
+    """
+    annotations = function.__annotations__
+    for name in names:
+        types = sorted(get_args(annotations[name]), key=lambda kind: kind is not int)
+        annotations[name] = reduce(or_, types)  # a union by `|` is no shared object
 
 
 def foreach(operation: str) -> Any:

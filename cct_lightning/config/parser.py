@@ -14,8 +14,9 @@ from jsonargparse.typing import NonNegativeFloat
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
+from cct_lightning.compat import whole_numbers_first
 from cct_lightning.config.one_sentence import OneSentence
-from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED
+from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED, WHOLE_OR_SHARE
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
@@ -60,6 +61,7 @@ def run_parser(command: str) -> RunParser:
         default=DEFAULT_SEED,
         help="Seed of the weights, the order of the images, augmentation and dropout.",
     )
+    whole_numbers_first(Trainer.__init__, (key.removeprefix("trainer.") for key in WHOLE_OR_SHARE))
     parser.add_lightning_class_args(Trainer, "trainer")
     # The first lines of a run say what the summary would.
     parser.set_defaults({"trainer.enable_model_summary": False})

@@ -93,6 +93,24 @@ def test_one_batch_is_not_all_batches() -> None:
     assert one.results_key != whole.results_key
 
 
+ONE_BATCH = """
+from typing import Union
+from pytorch_lightning import Trainer
+
+# What Lightning's `Optional[Union[int, float]]` is where another library wrote the other order before.
+Trainer.__init__.__annotations__["limit_train_batches"] = Union[float, int, None]
+
+from cct_lightning.config.parser import parse
+
+print(parse("fit", ["--config=digits", "--trainer.limit_train_batches=1"]).trainer.limit_train_batches)
+"""
+
+
+def test_one_batch_is_one_whatever_was_imported_before() -> None:
+    found = subprocess.run([sys.executable, "-c", ONE_BATCH], capture_output=True, text=True, check=True)
+    assert found.stdout == "1\n"
+
+
 NEUTRAL = {
     "run_dir": "elsewhere", "save_every_minutes": "3", "tracking.project": "mine", "tracking.mode": "disabled",
     "data.root": "/data", "data.cache_dir": "/cache", "data.num_workers": "1", "model.compile": "true",
