@@ -165,7 +165,7 @@ def build_run(options: Namespace) -> Run:
     if (stored := folder.config()) is not None:
         stored.check_same_run(config, folder.path)
     if checkpoint is not None:
-        check_continues(model, load_verified(checkpoint))
+        check_continues(model, data, load_verified(checkpoint))
 
     mode, note = wandb_mode(options.tracking.mode)
     loggers = _loggers(built, folder, config, mode=mode)

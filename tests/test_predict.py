@@ -133,6 +133,13 @@ def test_published_weights_need_mean_and_std(digits: Path, tmp_path: Path) -> No
     assert rows(done.out)[0]["class"].startswith("my ")
 
 
+def test_given_classes_of_another_order_are_those_of_the_checkpoint(digits: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "x.ckpt")
+    for k, classes in enumerate((None, CLASSES[::-1])):
+        predict(tmp_path / "x.ckpt", [digits / "a"], tmp_path / f"{k}.csv", device="cpu", classes=classes)
+    assert rows(tmp_path / "0.csv") == rows(tmp_path / "1.csv")
+
+
 Change = Callable[[Path], dict[str, object]]
 
 
@@ -144,6 +151,7 @@ Change = Callable[[Path], dict[str, object]]
         ({"device": "cuda:99"}, "device 'cuda:99'"),
         ({"device": "toaster"}, "device 'toaster'"),
         ({"classes": ["a", "b"]}, "2 class names"),
+        ({"classes": [*CLASSES[1:], "ten"]}, r"names its classes itself \(zero, one, .*leave --classes out"),
         ({"mean": [0.5, 0.5]}, "mean has 2 numbers"),
         ({"paths": []}, "No images found"),
         ({"paths": ["nowhere"]}, "nowhere does not exist"),

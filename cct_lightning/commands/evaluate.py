@@ -18,6 +18,7 @@ from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.tracking.progress import quiet_libraries
 from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
+from cct_lightning.training.checks import match_classes
 
 
 def evaluate(command: str, args: Sequence[str]) -> None:
@@ -31,6 +32,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
         options = evaluation_options(command, args)
         pl.seed_everything(options[SEED], workers=True)
         built = run_parser(command).instantiate(options)
+        match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
         logger: WandbLogger | bool = False
         mode, _ = wandb_mode(options.tracking.mode)
         if command == "test" and options.run_dir is not None and mode != "disabled":

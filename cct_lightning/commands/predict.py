@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cct_lightning.commands.export import input_spec
 from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.data.augment.input_transform import InputTransform
+from cct_lightning.data.classes import are_numbers, normal_name
 from cct_lightning.data.storage.image_files import find_images, progress, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import load_model
@@ -107,13 +108,19 @@ class Predictor:
         self.device = _device(device)
         model, stored = load_model(ckpt, arch=arch)
         spec = input_spec(model, stored)
-        if classes and len(classes) != len(spec.classes):
+        classes = list(map(normal_name, classes or spec.classes))
+        if len(classes) != len(spec.classes):
             raise InputError(f"{len(classes)} class names were given, the model of {ckpt} has {len(spec.classes)}.")
+        if not are_numbers(spec.classes):
+            if sorted(classes) != sorted(spec.classes):
+                names = ", ".join(spec.classes[:5])
+                raise InputError(f"The checkpoint {ckpt} names its classes itself ({names}, ...): leave --classes out.")
+            classes = list(spec.classes)
         if spec.in_chans not in (1, 3):
             raise InputError(f"The model of {ckpt} takes {spec.in_chans} channels: only grey and RGB files are read.")
         self.spec = dataclasses.replace(
             spec,
-            classes=tuple(classes or spec.classes),
+            classes=tuple(classes),
             mean=_per_channel("mean", mean or spec.mean, spec.in_chans, ckpt),
             std=_per_channel("std", std or spec.std, spec.in_chans, ckpt),
         )

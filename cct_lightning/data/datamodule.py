@@ -18,6 +18,7 @@ from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
 from cct_lightning.data.batch import Batch
+from cct_lightning.data.classes import new_labels, normal_name
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.sampler import Loader, accumulation, batches_done, check_splits, make_loader, sampler_kwargs
@@ -107,6 +108,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.policy = find_policy(self.source.augment if augment is None else augment)
         self.mixing = mixing
         self.mean_asked, self.std_asked = mean, std
+        self.model_classes: list[str] | None = None  # in a trained model's order, where that is not the data set's
         self.seed = seed32("seed", seed)
         stream = self.source.streamed if stream is None else stream
         self.request = Request(
@@ -128,7 +130,8 @@ class ImageDataModule(pl.LightningDataModule):
     @cached_property
     def stored(self) -> StoredImages:
         """The whole data set, every split; the first use downloads, decodes and caches it."""
-        return open_stored(self.request)
+        stored = open_stored(self.request)
+        return stored if self.model_classes is None else stored.relabeled(self.model_classes)
 
     @cached_property
     def index(self) -> dict[str, Tensor]:
@@ -143,7 +146,7 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def classes(self) -> list[str]:
         """Names of the classes, in the order of their labels."""
-        return list(self.source.classes or self.stored.classes)
+        return list(self.model_classes or map(normal_name, self.source.classes or self.stored.classes))
 
     @property
     def num_classes(self) -> int:
@@ -199,6 +202,17 @@ class ImageDataModule(pl.LightningDataModule):
         """Whether there is a test split."""
         return len(self.index["test"]) > 0
 
+    def match_classes(self, names: Sequence[str], of: str = "the model") -> None:
+        """Label the images as a trained model does, whose classes these are by label; `of` names it in messages.
+
+        Raises:
+            InputError: It was trained on other classes.
+        """
+        labels = new_labels(self.classes, names, of)
+        if labels != list(range(len(labels))):
+            self.model_classes = list(map(normal_name, names))
+            vars(self).pop("stored", None)
+
     def prepare(self, trainer: pl.Trainer | None = None) -> None:
         """Download, decode, cache and check everything that can go wrong, once on each node.
 
@@ -225,6 +239,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data on every process; Lightning's hook before each stage (`fit`, `validate`, `test`, `predict`)."""
+        if self.trainer is not None and (names := self.trainer.lightning_module.hparams.get("classes")):
+            self.match_classes(names)
         self.prepare(self.trainer)
         if stage in ("test", "predict"):
             self._require_test()

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from cct_lightning.data.classes import normal_name
 from cct_lightning.data.storage.decode import decode
 from cct_lightning.errors import InputError
 
@@ -88,7 +89,7 @@ class InputSpec:
             img_size=(height, width),
             mean=None if mean is None else tuple(mean),
             std=None if std is None else tuple(std),
-            classes=tuple(classes),
+            classes=tuple(map(normal_name, classes)),
             **{**more, "stored_size": tuple(more.get("stored_size") or (height, width))},
         )
 

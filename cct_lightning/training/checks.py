@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cct_lightning.data.arguments import at_least, per_device_batch_size
+from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
 from cct_lightning.models.parts import PartSpec, split_spec
 from cct_lightning.system.machine import cores
@@ -154,8 +155,16 @@ def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         )
 
 
-def check_continues(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Check that a checkpoint is of this model, and that its optimizer trains the same parts in the same way."""
+def match_classes(model: pl.LightningModule, data: ImageDataModule, checkpoint: dict[str, Any]) -> None:
+    """Number the classes of model and data as a checkpoint does, or refuse one of other classes."""
+    if names := checkpoint["hyper_parameters"].get("classes"):
+        data.match_classes(names, of="the checkpoint")
+        model.hparams["classes"] = data.classes
+
+
+def check_continues(model: pl.LightningModule, data: ImageDataModule, checkpoint: dict[str, Any]) -> None:
+    """Check that a checkpoint is of this model and these classes, and that its optimizer trains the same parts."""
+    match_classes(model, data, checkpoint)
     check_fits(model, checkpoint)
     theirs, ours = checkpoint["hyper_parameters"], model.hparams
     optimizers = [split_spec("optimizer", given["optim"]["optimizer"])[0] for given in (theirs, ours)]

@@ -25,10 +25,12 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import create_model
 from cct_lightning.models.parts import Parts, PartSpec, plain_spec
+from cct_lightning.models.weights.pretrained import find_weights
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.training.callbacks.ema import EMA
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
 from cct_lightning.training.checks import check_fits
+from cct_lightning.training.head import match_head
 from cct_lightning.training.loss import MeanLoss, build_loss
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.finetune import FineTune
@@ -103,16 +105,19 @@ class Classifier(pl.LightningModule):
         self.loss = build_loss(loss, label_smoothing=label_smoothing)
         self.ema_decay, self.compile_net = ema_decay, compile
         self.parts = {key: value for key, value in parts.items() if value is not None}
-        self.classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
+        classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
+        stored = find_weights(arch, pretrained) if pretrained else None
         self.net = create_model(
-            arch, pretrained=pretrained, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts
+            arch, pretrained=stored, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts
         )
+        if stored is not None:
+            match_head(self.net, stored, classes)
         if isinstance(self.net, CompactTransformer):
             # Own parts in one form; the position embedding that the weights hold, whatever the name says.
             names = {*self.parts, "position"} if pretrained else {*self.parts}
             self.parts = {key: value for key, value in vars(self.net.arch).items() if key in names}
         model = {"arch": plain_spec("arch", arch), "img_size": list(img_size), "in_chans": in_chans}
-        labels = {"num_classes": num_classes, "classes": self.classes}
+        labels = {"num_classes": num_classes, "classes": classes}
         pixels = {"mean": list(mean) if mean is not None else None, "std": list(std) if std is not None else None}
         objective = {"loss": plain_spec("loss", loss), "label_smoothing": label_smoothing}
         rates = {"optim": dataclasses.asdict(self.optim), "finetune": dataclasses.asdict(self.finetune)}
@@ -127,6 +132,11 @@ class Classifier(pl.LightningModule):
         for stage in ("val", "test"):
             metrics = {"loss": MeanLoss(), "acc": accuracy(), "acc5": accuracy(top_k=min(5, num_classes))}
             setattr(self, f"{stage}_metrics", nn.ModuleDict(metrics))
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+        return list(self.hparams["classes"])
 
     @classmethod
     def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":

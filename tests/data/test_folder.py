@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from cct_lightning.data import ImageDataModule
 from cct_lightning.data.storage.decode import decode
-from cct_lightning.data.storage.image_files import look
+from cct_lightning.data.storage.image_files import find_images, look
 from cct_lightning.errors import InputError
 
 MakeTree = Callable[..., Path]
@@ -109,12 +110,60 @@ def test_files_that_are_no_images_are_told(make_tree: MakeTree) -> None:
     root = make_tree()
     (root / "train" / "a" / "notes.txt").write_text("x")
     (root / "train" / "a" / ".DS_Store").write_text("x")
-    with pytest.warns(UserWarning, match=r"1 files that are no images are left out: train/a/notes.txt"):
+    with pytest.warns(UserWarning, match=r"left out are 1 no images \(train/a/notes.txt\)\."):
         folder(root).prepare()
     (root / "train" / "a" / "notes.txt").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         folder(root).prepare()
+
+
+def copied(path: Path, *places: str) -> None:
+    for place in places:
+        (path.parents[2] / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, path.parents[2] / place)
+
+
+def test_clutter_is_no_data_for_training_and_predictions(make_tree: MakeTree) -> None:
+    """Notebook checkpoints were trained and validated on at once, service folders were classes."""
+    root = make_tree()
+    expected = folder(root).stored
+    copied(
+        root / "train" / "a" / "000.png", "train/a/.ipynb_checkpoints/000-checkpoint.png", "train/@eaDir/000.png",
+        "train/__MACOSX/a/._000.png", "train/b/._000.png", "train/a/deep/#recycle/x.png", "train/.thumbs/x.png",
+        "test/lost+found/x.png", ".git/x.png", "@eaDir/x.png",
+    )  # fmt: skip
+    (root / "train" / "a" / "Thumbs.db").touch()
+    with pytest.warns(UserWarning, match=r"tree: left out are 7 clutter \(test/lost\+found, train/.*, \.\.\.\)\.$"):
+        stored = folder(root).stored
+    assert (stored.classes, stored.files.path) == (expected.classes, expected.files.path)
+    with pytest.warns(UserWarning, match=r"tree: left out are 9 clutter \("):
+        assert find_images([root]) == sorted(root / path for path in expected.files.path)
+    assert find_images([root / "train" / "b" / "._000.png"]), "a file that is named is taken"
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_split_folders_have_their_usual_names(name: str, make_tree: MakeTree) -> None:
+    root = make_tree(train=6, val=3, test=2)
+    (root / "val").rename(root / name)
+    (root / "train").rename(root / "Training")
+    (root / "test").rename(root / "testing")
+    assert {name: len(index) for name, index in folder(root).index.items()} == {"train": 12, "val": 6, "test": 4}
+    (root / "validation").mkdir(exist_ok=True)
+    if name != "Validation":
+        with pytest.raises(
+            InputError, match=r"tree holds both '.*' and 'validation', which are names of the val split"
+        ):
+            folder(root).prepare()
+
+
+def test_images_beside_classes_and_splits_are_told(make_tree: MakeTree) -> None:
+    root = make_tree()
+    copied(root / "train" / "a" / "000.png", "x.png", "train/y.png", "extra/a/z.png")
+    (root / "README.md").touch()
+    told = r"left out are 1 of no split \(extra\); 2 outside of the class folders \(train/y\.png, x\.png\)"
+    with pytest.warns(UserWarning, match=told):
+        assert len(folder(root).stored.label) == 24
 
 
 # Streaming and margins -----------------------------------------------------------------------------------------------

@@ -1,71 +1,88 @@
 """Trees of image files as in torchvision's ImageFolder: ROOT/train/CLASS/*.png, optionally ROOT/val and ROOT/test.
 
 ImageNet is one, with its published splits under other names. Class folders sorted by name are the classes; files below
-them, at any depth, are their images. What is not an image by its extension is counted in a warning.
+them, at any depth, are their images. What is left out is told with its number (`storage/tree.py` has the rule).
 """
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from cct_lightning.data.classes import normal_name
 from cct_lightning.data.datasets.sources import Files, Source, register
 from cct_lightning.data.storage.cache import SPLITS
 from cct_lightning.data.storage.decode import EXTENSIONS
+from cct_lightning.data.storage.tree import LeftOut, images_below, is_clutter, is_image
 from cct_lightning.errors import InputError
 
-CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind, like files whose name begins with a dot
 LAYOUT = "train/CLASS/*.png, and optionally val/CLASS/*.png and test/CLASS/*.png"
+USUAL = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}  # whatever their case
+OUTSIDE = "outside of the class folders"
 
 
-def folder(root: Path, *, splits: dict[str, str] | None = None) -> Files:
-    """List the images of a tree, `root`; `splits` names the folder of each split where it is not the split's own name.
+def folder(root: Path, *, splits: Mapping[str, tuple[str, ...]] = USUAL) -> Files:
+    """List the images of a tree, `root`; `splits` has the usual names of the folder of each split.
 
     Raises:
         InputError: Anything about the tree that would make the labels doubtful; one sentence.
     """
-    names = splits or {name: name for name in SPLITS}
-    present = {split: name for split, name in names.items() if (root / name).is_dir()}
-    if "train" not in present:
-        raise InputError(_no_train(root, names["train"]))
-    classes = _classes(root / present["train"])
-    number = {name: i for i, name in enumerate(classes)}
-    paths, labels, of_split, ignored = [], [], [], []
-    for split, name in present.items():
-        found = _classes(root / name)
-        strange = [c for c in found if c not in number]
-        if strange:
+    left_out = LeftOut(root)
+    present = _split_folders(root, splits, left_out)
+    folders = [str(root), *map(str, present.values())]
+    classes = {split: _class_folders(where, left_out) for split, where in present.items()}
+    names = tuple(sorted(classes["train"]))
+    paths: list[str] = []
+    labels: list[int] = []
+    of_split: list[int] = []
+    for split, where in present.items():
+        if strange := sorted(set(classes[split]) - set(names)):
             raise InputError(
-                f"{root / name} has a class {strange[0]!r} that {root / present['train']} has not. "
+                f"{where} has a class {strange[0]!r} that {present['train']} has not. "
                 "Every split must use the class folders of the training split."
             )
-        for c in found:
-            images = []
-            for path in sorted(_files(root / name / c, ())):
-                base = os.path.basename(path).lower()
-                if base.endswith(EXTENSIONS):
-                    images.append(os.path.relpath(path, root))
-                elif base not in CLUTTER and not base.startswith("."):
-                    ignored.append(os.path.relpath(path, root))
-            if not images:
+        for name, place in sorted(classes[split].items()):
+            found = sorted(images_below(place, left_out, strict=True, folders=folders))
+            if not found:
                 raise InputError(
-                    f"The class folder {root / name / c} holds no image ({', '.join(EXTENSIONS)}). "
+                    f"The class folder {place} holds no image ({', '.join(EXTENSIONS)}). "
                     "Add images to it or remove the folder."
                 )
-            paths += images
-            labels += [number[c]] * len(images)
-            of_split += [SPLITS.index(split)] * len(images)
-    if ignored:
-        warnings.warn(
-            f"{root}: {len(ignored)} files that are no images are left out: {', '.join(ignored[:3])}"
-            + (", ..." if len(ignored) > 3 else ""),
-            stacklevel=2,
-        )
+            paths += [os.path.relpath(path, root) for path in found]
+            labels += [names.index(name)] * len(found)
+            of_split += [SPLITS.index(split)] * len(found)
+    left_out.tell()
     label, numbers = np.array(labels, dtype=np.int64), np.array(of_split, dtype=np.uint8)
-    return Files(root=root, path=paths, label=label, split=numbers, classes=classes)
+    return Files(root=root, path=paths, label=label, split=numbers, classes=names)
+
+
+def _split_folders(root: Path, splits: Mapping[str, tuple[str, ...]], left_out: LeftOut) -> dict[str, Path]:
+    """Return the folder of each split that there is, in the order of `splits`."""
+    found: dict[str, Path] = {}
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
+        if not entry.is_dir():
+            if is_image(entry.name) and not is_clutter(entry.name):
+                left_out.note(OUTSIDE, entry.path)
+            continue
+        split = next((split for split, usual in splits.items() if entry.name.lower() in usual), None)
+        if split in found:
+            raise InputError(
+                f"{root} holds both {found[split].name!r} and {entry.name!r}, which are names of the {split} split. "
+                "Keep one of them, or join them."
+            )
+        if split is not None:
+            found[split] = root / entry.name
+        elif not is_clutter(entry.name):
+            left_out.note("of no split", entry.path)
+    if "train" not in found:
+        raise InputError(_no_train(root, "train"))
+    return {split: found[split] for split in splits if split in found}
 
 
 def _no_train(root: Path, train: str) -> str:
@@ -78,26 +95,25 @@ def _no_train(root: Path, train: str) -> str:
     return f"The data folder {root} holds no folder {train!r}. Arrange it as {LAYOUT}."
 
 
-def _classes(split: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith(".")))
-    if not classes:
-        raise InputError(f"The folder {split} holds no class folders. Arrange its images as {split.name}/CLASS/*.png.")
-    return classes
-
-
-def _files(here: Path | str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Walk a class folder, through links too, and refuse one that leads back to a folder above it."""
-    status = os.stat(here)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        raise InputError(f"The link {here} leads back to a folder that contains it. Remove the link.")
-    for entry in os.scandir(here):
-        if entry.is_dir():
-            yield from _files(entry.path, (*above, identity))
-        elif entry.is_symlink() and not os.path.exists(entry.path):
-            raise InputError(f"The link {entry.path} leads nowhere. Restore its target or remove the link.")
+def _class_folders(split: Path, left_out: LeftOut) -> dict[str, Path]:
+    """Return the folder of each class of a split, by the class's name."""
+    found: dict[str, Path] = {}
+    for entry in os.scandir(split):
+        if is_clutter(entry.name):
+            if entry.is_dir() or is_image(entry.name):
+                left_out.note("clutter", entry.path)
+        elif not entry.is_dir():
+            left_out.note(OUTSIDE, entry.path)
+        elif (name := normal_name(entry.name)) in found:
+            raise InputError(
+                f"{split} has two class folders of one name, {name!r}, written with different characters "
+                "(Unicode's NFC and NFD). Join them."
+            )
         else:
-            yield entry.path
+            found[name] = split / entry.name
+    if not found:
+        raise InputError(f"The folder {split} holds no class folders. Arrange its images as {split.name}/CLASS/*.png.")
+    return found
 
 
 register(
@@ -117,7 +133,7 @@ register(
         origin="https://image-net.org/download, after registration",
         license="for non-commercial research and education only",
         # The published validation split is what results are reported on, so it is our test split.
-        read=partial(folder, splits={"train": "train", "test": "val"}),
+        read=partial(folder, splits={"train": ("train",), "test": ("val",)}),
         made_of_images=True,
         in_chans=3,
         size=(224, 224),

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, read_header, read_pixels, unreadable
+from cct_lightning.data.storage.tree import LeftOut, images_below
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
 
@@ -31,7 +32,7 @@ Problems = dict[Path, str]  # what is wrong with a file
 def find_images(paths: Iterable[Path]) -> list[Path]:
     """Return the image files among paths and in folders, each once; those of a folder in the order of their names.
 
-    Files are taken whatever their ending; folders are searched for the usual endings of images.
+    Files are taken whatever their names; of folders what `tree.py` takes for images, and a line says what is left out.
 
     Raises:
         InputError: A path does not exist, or there is no image at all.
@@ -40,7 +41,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     paths = [Path(path).expanduser() for path in paths]
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(_walk(path))))
+            left_out = LeftOut(path)
+            found.update(dict.fromkeys(map(Path, sorted(images_below(path, left_out)))))
+            left_out.tell()
         elif path.exists():
             found[path] = None
         else:
@@ -49,18 +52,6 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         where = ", ".join(map(str, paths)) or "no path"
         raise InputError(f"No images found ({where}): give files or folders that hold {', '.join(EXTENSIONS)} files.")
     return list(found)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back into a folder above it.
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place, name) for name in names if name.lower().endswith(EXTENSIONS))
 
 
 def progress() -> Progress:

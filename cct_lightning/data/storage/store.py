@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data.batch import FileDataset, ImageDataset, TensorDataset
+from cct_lightning.data.classes import new_labels
 from cct_lightning.data.datasets.sources import Arrays, Files, Source
 from cct_lightning.data.storage import cache
 from cct_lightning.data.storage.cache import Content, Pool
@@ -43,6 +44,11 @@ class StoredImages(Pool):
     in_chans: int
     size: tuple[int, int]  # as the images are stored
     files: Files | None  # None: not made of files
+
+    def relabeled(self, classes: Sequence[str]) -> "StoredImages":
+        """Return the same images labeled by another order of the same classes."""
+        label = torch.tensor(new_labels(self.classes, classes, "the model"))[self.label]
+        return replace(self, label=label, classes=tuple(classes))
 
     def dataset(self, index: Tensor) -> ImageDataset:
         """Return the images that `index` names, (M,) int64."""
