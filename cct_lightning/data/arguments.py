@@ -1,5 +1,7 @@
 """Checks of single arguments; each returns the value it was given, or raises one sentence."""
 
+from collections.abc import Sequence
+
 from cct_lightning.errors import InputError
 
 
@@ -19,6 +21,14 @@ def per_device_batch_size(global_batch_size: int, devices: int, accumulate: int)
             f"batches. Choose a multiple of {devices * accumulate}."
         )
     return local
+
+
+def unit_scale(name: str, values: Sequence[float]) -> None:
+    """Refuse a `mean` or `std` per channel that is not on the scale of 0 to 1."""
+    if not all((value > 0 if name == "std" else value >= 0) and value <= 1 for value in values):
+        least = "positive and at most 1" if name == "std" else "from 0 to 1"
+        hint = " Divide numbers of the scale of 0 to 255 by 255." if max(values) > 1 else ""
+        raise InputError(f"{name} is {least} in every channel; got {list(values)}.{hint}")
 
 
 def seed32(name: str, value: int) -> int:

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from cct_lightning.data.arguments import at_least, height_width, per_device_batch_size, seed32
+from cct_lightning.data.arguments import at_least, height_width, per_device_batch_size, seed32, unit_scale
 from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
@@ -107,6 +107,8 @@ class ImageDataModule(pl.LightningDataModule):
         )
         self.policy = find_policy(self.source.augment if augment is None else augment)
         self.mixing = mixing
+        for key, values in (("mean", mean), ("std", std)):
+            unit_scale(key, values or ())
         self.mean_asked, self.std_asked = mean, std
         self.model_classes: list[str] | None = None  # in a trained model's order, where that is not the data set's
         self.seed = seed32("seed", seed)
@@ -226,9 +228,9 @@ class ImageDataModule(pl.LightningDataModule):
         if not sizes["train"]:
             raise InputError(f"val_fraction leaves no training images of {self.source.title}. Lower it.")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != self.in_chans or (name == "std" and min(values) <= 0):
+            if len(values) != self.in_chans:
                 raise InputError(
-                    f"data.{name} needs one positive number for each of {self.in_chans} channels; got {list(values)}."
+                    f"data.{name} needs one number for each of {self.in_chans} channels; got {list(values)}."
                 )
         devices = sampler_kwargs(trainer)["num_replicas"]
         check_splits(sizes, devices=devices, batch_size=self.local_batch_size(devices, accumulation(trainer)))
@@ -239,7 +241,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data on every process; Lightning's hook before each stage (`fit`, `validate`, `test`, `predict`)."""
-        if self.trainer is not None and (names := self.trainer.lightning_module.hparams.get("classes")):
+        names = None if self.trainer is None else self.trainer.lightning_module.hparams.get("classes")
+        if isinstance(names, list | tuple):
             self.match_classes(names)
         self.prepare(self.trainer)
         if stage in ("test", "predict"):

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from cct_lightning.data.arguments import unit_scale
 from cct_lightning.data.classes import normal_name
 from cct_lightning.data.storage.decode import decode
 from cct_lightning.errors import InputError
@@ -49,6 +50,8 @@ class InputSpec:
         for name, size in (("size", self.img_size), ("stored_size", self.stored_size)):
             if len(size) != 2 or min(size) < 1:
                 raise InputError(f"{name} is a height and a width of at least 1 pixel; got {tuple(size)}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            unit_scale(name, values or ())
         if self.fit == "crop" and (self.stored_size[0] < self.img_size[0] or self.stored_size[1] < self.img_size[1]):
             raise InputError(f"Images stored at {self.stored_size} are too small for a crop of {self.img_size}.")
 

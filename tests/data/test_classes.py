@@ -67,7 +67,7 @@ def test_a_model_of_another_order_is_tested_by_name(make_tree: MakeTree, tmp_pat
     for name, index in folder(root).index.items():
         assert torch.equal(data.index[name], index), "the splits stay"
     model.hparams["classes"] = ["cat", "dog", "zebra"]
-    with pytest.raises(InputError, match="'owl'.* and the model has .*'zebra'"):
+    with pytest.raises(InputError, match=r"'owl'.* and the model has .*'zebra'"):
         evaluated(model, folder(root), tmp_path)
 
 

@@ -340,6 +340,14 @@ def test_fitting_on_with_the_same_trainer_begins_a_whole_epoch(tmp_path: Path) -
         ({"seed": -1}, "seed is a whole number from 0 to 4294967295; got -1."),
         ({"split_seed": 2**32}, "split_seed is a whole number from 0 to 4294967295; got 4294967296."),
         ({"train_split": "all"}, "train_split is 'train' or 'trainval'; got 'all'."),
+        (
+            {"mean": [125.3]},
+            "mean is from 0 to 1 in every channel; got [125.3]. Divide numbers of the scale of 0 to 255",
+        ),
+        ({"mean": [-0.1]}, "mean is from 0 to 1 in every channel; got [-0.1]."),
+        ({"std": [63.0]}, "std is positive and at most 1 in every channel; got [63.0]. Divide numbers"),
+        ({"std": [0.0]}, "std is positive and at most 1 in every channel; got [0.0]."),
+        ({"std": [float("nan")]}, "std is positive and at most 1 in every channel; got [nan]."),
         ({"augment": "lihgt"}, "Did you mean 'light'?"),
     ],
 )
@@ -359,8 +367,7 @@ def test_bad_arguments_fail_at_construction(options: dict, message: str) -> None
         ),
         ({"val_fraction": 0.9999}, "val_fraction leaves no training images"),
         ({"train_split": "trainval"}, "train_split 'trainval' needs a data set that brings a validation split"),
-        ({"mean": [0.1, 0.2, 0.3]}, "data.mean needs one positive number for each of 1 channels; got [0.1, 0.2, 0.3]."),
-        ({"std": [0.0]}, "data.std needs one positive number for each of 1 channels; got [0.0]."),
+        ({"mean": [0.1, 0.2, 0.3]}, "data.mean needs one number for each of 1 channels; got [0.1, 0.2, 0.3]."),
     ],
 )
 def test_what_does_not_fit_the_data_fails_in_prepare(options: dict, message: str) -> None:

@@ -2,8 +2,11 @@
 
 import io
 import os
+import re
 import shutil
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +18,9 @@ from sklearn.datasets import load_sample_image
 from torchvision.datasets import ImageFolder
 
 from cct_lightning.data import ImageDataModule
+from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.storage.decode import decode
-from cct_lightning.data.storage.image_files import find_images, look
+from cct_lightning.data.storage.image_files import find_images, look, read_batches
 from cct_lightning.errors import InputError
 
 MakeTree = Callable[..., Path]
@@ -188,7 +192,7 @@ def test_streaming_needs_a_size_and_statistics(make_tree: MakeTree) -> None:
     root = make_tree()
     with pytest.raises(InputError, match=r"A streamed folder needs data\.img_size"):
         _ = folder(root, stream=True).num_classes
-    with pytest.raises(InputError, match=r"data\.mean needs one positive number for each of 3 channels; got \[\]"):
+    with pytest.raises(InputError, match=r"data\.mean needs one number for each of 3 channels; got \[\]"):
         folder(root, stream=True, img_size=8).prepare()
     with pytest.raises(InputError, match="comes as whole arrays, so it cannot be streamed"):
         ImageDataModule(stream=True).prepare()
@@ -272,6 +276,38 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
     grey = through(Image.fromarray(wide), "png", tmp_path, in_chans=1)
     assert grey[..., 0].tolist() == [[0, 1, 128, 255]]
     assert look(tmp_path, ["x.png"]) == ({(1, 4)}, True)
+
+
+def write_wide(path: Path, pixels: np.ndarray) -> None:
+    """Write a PNG of 16 bits: (H, W), or (H, W, 3), which Pillow does not write."""
+    if pixels.ndim == 2:
+        Image.fromarray(pixels).save(path)
+        return
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], len(pixels), 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
+def test_a_small_range_in_16_bits_is_told(shape: tuple[int, ...], stream: bool, make_tree: MakeTree) -> None:
+    root = make_tree(train=4, test=1)
+    files = sorted(root.rglob("*.png"))
+    options = {"img_size": 8, "stream": stream, "mean": [0.5] * 3, "std": [0.5] * 3} if stream else {}
+    for top, told in ((4095, True), (65535, False)):
+        for path in files:
+            write_wide(path, np.full(shape, top, np.uint16))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _ = folder(root, **options).stored
+            list(read_batches(files, InputSpec(in_chans=1, img_size=(8, 8), stored_size=(8, 8)), batch_size=4))
+        messages = [str(warning.message) for warning in caught]
+        assert len(messages) == 2 * told
+        assert all(
+            re.search(r"tree: the highest value of its 10 images of 16 bits is 4095 \(12 b", m) for m in messages
+        )
 
 
 def test_one_bit_becomes_grey(tmp_path: Path) -> None:

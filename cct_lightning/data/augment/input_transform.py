@@ -20,7 +20,7 @@ class InputTransform(nn.Module):
     Its constants stay float32, whatever the module is converted to.
 
     Raises:
-        InputError: The spec has no mean and std, or not one positive number per channel.
+        InputError: The spec has no mean and std, or not one number per channel.
     """
 
     scale: Tensor  # (C, 1, 1)
@@ -34,8 +34,6 @@ class InputTransform(nn.Module):
         self.mean, self.std = spec.mean, spec.std
         if len(self.mean) != len(self.std) or len(self.mean) != spec.in_chans or not self.mean:
             raise InputError(f"mean and std have one number per channel; got {len(self.mean)} and {len(self.std)}.")
-        if min(self.std) <= 0:
-            raise InputError(f"std is positive in every channel, on the scale of 0 to 1; got {list(self.std)}.")
         self.register_buffer("scale", torch.empty(0), persistent=False)  # tells the device
         self.set_constants()
 

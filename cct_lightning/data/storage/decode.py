@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from cct_lightning.errors import InputError
 
@@ -19,11 +20,33 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N")
 
 
+class WideRange:
+    """The highest values in images of 16 bits: cameras and scanners often store 10 to 14 bits in them."""
+
+    def __init__(self) -> None:
+        self.tops: list[int] = []  # one for each image; threads may append
+
+    def tell(self, where: Path | str) -> None:
+        """Warn where no image uses a quarter of the range, in one of several processes."""
+        if self.tops and (top := max(self.tops)) < 1 << 14:
+            rank_zero_warn(
+                f"{where}: the highest value of its {len(self.tops)} images of 16 bits is {top} ({top.bit_length()} "
+                "bits), and they are read on the scale of 0 to 65535, so they are dark. Scale them to the whole range."
+            )
+
+
 class Unreadable(Exception):
     """A file that is broken or has no 8-bit meaning; its message is a reason, to be reported with the file's name."""
 
 
-def decode(path: Path, *, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic") -> np.ndarray:
+def decode(
+    path: Path,
+    *,
+    in_chans: int,
+    size: tuple[int, int] | None,
+    interpolation: str = "bicubic",
+    wide: WideRange | None = None,
+) -> np.ndarray:
     """Read one image.
 
     Args:
@@ -31,6 +54,7 @@ def decode(path: Path, *, in_chans: int, size: tuple[int, int] | None, interpola
         in_chans: 1 for grey, 3 for RGB.
         size: Height and width to bring it to (shorter side resized with antialiasing, center cropped); None: its own.
         interpolation: `bilinear` or `bicubic`, of that resize.
+        wide: Takes the highest value of an image of 16 bits.
 
     Returns:
         Pixels, (C, H, W) uint8.
@@ -39,7 +63,7 @@ def decode(path: Path, *, in_chans: int, size: tuple[int, int] | None, interpola
         InputError: The file is broken or of a kind that has no 8-bit meaning; the message names it.
     """
     try:
-        return read_pixels(path, in_chans, size, interpolation)
+        return read_pixels(path, in_chans, size, interpolation, wide=wide)
     except Unreadable as error:
         raise InputError(unreadable(path, str(error))) from error
 
@@ -49,10 +73,21 @@ def unreadable(path: Path, reason: str) -> str:
     return f"Cannot read the image {path}: {reason}. Replace or remove the file."
 
 
-def read_pixels(path: Path, in_chans: int, size: tuple[int, int] | None, interpolation: str = "bicubic") -> np.ndarray:
-    """Read one image; see `decode`, but raise Unreadable."""
+def read_pixels(
+    path: Path,
+    in_chans: int,
+    size: tuple[int, int] | None,
+    interpolation: str = "bicubic",
+    *,
+    wide: WideRange | None = None,
+) -> np.ndarray:
+    """Read one image; see `decode`, but raise Unreadable. `wide` takes the highest value of an image of 16 bits."""
     with _opened(path) as image:
+        wide_color = image.mode == "RGB" and ";16" in str(getattr(image, "tile", ""))  # Pillow reads the upper 8 bits
         ImageOps.exif_transpose(image, in_place=True)
+        if wide is not None and (wide_color or image.mode.startswith("I;16")):
+            top = int(np.asarray(image).max())
+            wide.tops.append(256 * top + 255 if wide_color else top)
         picture = _plain(image, in_chans)
         if size is not None and (picture.height, picture.width) != size:
             picture = ImageOps.fit(picture, (size[1], size[0]), method=Image.Resampling[interpolation.upper()])

@@ -19,7 +19,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from cct_lightning.data.input_spec import InputSpec
-from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, read_header, read_pixels, unreadable
+from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, WideRange, read_header, read_pixels, unreadable
 from cct_lightning.data.storage.tree import LeftOut, images_below
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
@@ -81,8 +81,10 @@ def read_batches(
     chunks = [chunk for batch in batches for chunk in _chunks(batch)]
     ahead = 2 * -(-batch_size // _CHUNK) + 4 * (threads or cores())
 
+    wide = WideRange()
+
     def read(path: Path) -> np.ndarray:
-        return read_pixels(path, spec.in_chans, spec.stored_size, spec.decode_interpolation)
+        return read_pixels(path, spec.in_chans, spec.stored_size, spec.decode_interpolation, wide=wide)
 
     results = _in_order(read, Path(), chunks, threads=threads, ahead=ahead)
     for batch in batches:
@@ -91,6 +93,7 @@ def read_batches(
         problems = {path: unreadable(path, why) for _, some in parts for path, why in some.items()}
         pixels = np.stack(images) if images else np.empty((0, spec.in_chans, *spec.stored_size), np.uint8)
         yield Read(batch, torch.from_numpy(pixels), problems)
+    wide.tell(os.path.commonpath([path.absolute().parent for path in files]))
 
 
 def decode_all(
@@ -107,8 +110,10 @@ def decode_all(
         InputError: After all files were tried, when some cannot be read; tells how many and names up to three.
     """
 
+    wide = WideRange()
+
     def read(path: Path) -> np.ndarray:
-        pixels = read_pixels(path, in_chans, size if resize else None)
+        pixels = read_pixels(path, in_chans, size if resize else None, wide=wide)
         if pixels.shape[1:] != size:
             h, w = pixels.shape[1:]
             raise Unreadable(f"is {h}x{w} pixels where the others are {size[0]}x{size[1]}")
@@ -119,6 +124,7 @@ def decode_all(
         for images in _readable(read, root, paths):
             yield np.stack(images)
             bar.advance(task, len(images))
+    wide.tell(root)
 
 
 def look(root: Path, paths: Sequence[str]) -> tuple[set[tuple[int, int]], bool]:

@@ -17,7 +17,7 @@ from cct_lightning.data.classes import new_labels
 from cct_lightning.data.datasets.sources import Arrays, Files, Source
 from cct_lightning.data.storage import cache
 from cct_lightning.data.storage.cache import Content, Pool
-from cct_lightning.data.storage.decode import decode
+from cct_lightning.data.storage.decode import WideRange, decode
 from cct_lightning.data.storage.download import download_again, fetch, missing
 from cct_lightning.data.storage.image_files import decode_all, look
 from cct_lightning.data.storage.paths import cache_folders, default_root, writable
@@ -164,7 +164,10 @@ def _streamed(request: Request, files: Files) -> StoredImages:
     if request.size is None:
         raise InputError("A streamed folder needs data.img_size: the height and width to bring its images to.")
     channels = source.in_chans or 3
-    decode(files.root / files.path[0], in_chans=channels, size=request.size)  # a wrong tree shows at once
+    wide = WideRange()
+    for path in files.path[:: -(-len(files.path) // 16)]:  # a wrong tree shows at once
+        decode(files.root / path, in_chans=channels, size=request.size, wide=wide)
+    wide.tell(files.root)
     label, split = torch.from_numpy(files.label), torch.from_numpy(files.split)
     pool = Pool(image=None, label=label, split=split, mean=source.mean, std=source.std)
     return StoredImages(**vars(pool), classes=files.classes, in_chans=channels, size=request.size, files=files)
