@@ -21,8 +21,16 @@ from cct_lightning.data.batch import Batch
 from cct_lightning.data.classes import new_labels, normal_name
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
-from cct_lightning.data.sampler import Loader, accumulation, batches_done, check_splits, make_loader, sampler_kwargs
-from cct_lightning.data.split import Subsets, split_up
+from cct_lightning.data.sampler import (
+    Loader,
+    accumulation,
+    batches_done,
+    check_splits,
+    is_limited,
+    make_loader,
+    sampler_kwargs,
+)
+from cct_lightning.data.split import EVALUATION, Subsets, split_up, stratified_order
 from cct_lightning.data.storage.store import Request, StoredImages, open_stored, stored_size_of
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
@@ -264,7 +272,11 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader("train", seed=self.seed)
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Return the loader of validation images, each exactly once; an empty list when there are none."""
+        """Return the loader of validation images, each exactly once; an empty list when there are none.
+
+        Under the Trainer's `limit_val_batches` they come in a fixed order whose first batches hold all classes in their
+        proportions; test images likewise under `limit_test_batches`.
+        """
         return self._loader("val") if self.has_val else []
 
     def test_dataloader(self) -> Loader:
@@ -272,7 +284,10 @@ class ImageDataModule(pl.LightningDataModule):
         self._require_test()
         return self._loader("test")
 
-    predict_dataloader = test_dataloader
+    def predict_dataloader(self) -> Loader:
+        """Return the loader of test images in the order of the data set."""
+        self._require_test()
+        return self._loader("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""
@@ -295,9 +310,14 @@ class ImageDataModule(pl.LightningDataModule):
         batch = self.stored.dataset(chosen).__getitems__(range(len(chosen)))
         return self.transform.cpu().preview(batch.image, chosen, epoch)
 
-    def _loader(self, split: str, seed: int | None = None) -> Loader:
+    def _loader(self, stage: str, seed: int | None = None) -> Loader:
+        index = self.index["test" if stage == "predict" else stage]
+        if stage in ("val", "test") and is_limited(self.trainer, stage):
+            # The first batches of a set that is sorted by class would be of the first classes alone.
+            label = self.stored.label[index].numpy()
+            index = index[torch.from_numpy(stratified_order(label, seed=self.subsets.seed, stream=EVALUATION))]
         return make_loader(
-            self.stored.dataset(self.index[split]),
+            self.stored.dataset(index),
             trainer=self.trainer,
             batch_size=self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer)),
             num_workers=self.num_workers,

@@ -124,6 +124,12 @@ def sampler_kwargs(trainer: pl.Trainer | None) -> dict[str, int]:
     return {"num_replicas": 1, "rank": 0} if given is None else {key: given[key] for key in ("num_replicas", "rank")}
 
 
+def is_limited(trainer: pl.Trainer | None, stage: str) -> bool:
+    """Return whether the Trainer evaluates some of the batches of `val` or `test` alone."""
+    limit = 1.0 if trainer is None else getattr(trainer, f"limit_{stage}_batches")
+    return isinstance(limit, int) or limit < 1  # 1 is one batch, 1.0 are all
+
+
 def accumulation(trainer: pl.Trainer | None) -> int:
     """Return the number of batches accumulated before an optimizer step."""
     return 1 if trainer is None else trainer.accumulate_grad_batches

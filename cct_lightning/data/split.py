@@ -14,13 +14,13 @@ from cct_lightning.data.arguments import at_least
 from cct_lightning.errors import InputError
 
 # Streams keep the draws of different purposes apart under one seed.
-VALIDATION, SUBSET, DIGITS_TEST = 1, 2, 3
+VALIDATION, SUBSET, DIGITS_TEST, EVALUATION = 1, 2, 3, 4
 
 
 def stratified_order(label: np.ndarray, *, seed: int, stream: int) -> np.ndarray:
     """Return positions 0..N-1 in a random order whose every prefix is stratified.
 
-    `label` is the class of each sample, (N,), not negative; `stream` is VALIDATION, SUBSET or DIGITS_TEST.
+    `label` is the class of each sample, (N,), not negative; `stream` is VALIDATION, SUBSET, DIGITS_TEST or EVALUATION.
     """
     order, rank, count = _ranked(label, seed, stream)
     # Sample r of a class with n samples comes at (r + 1/2) / n of the way; ties keep their random order.

@@ -10,7 +10,7 @@ Letters: N test images, K classes, k the five likeliest at most, S samples, C ch
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -96,6 +96,22 @@ def _chosen_rows(label: np.ndarray, top: np.ndarray, prob: np.ndarray) -> np.nda
     return np.concatenate([rows[:_FIRST], surest])
 
 
+class Kept(NamedTuple):
+    """An image that may be shown: its index, how sure the model is if it is wrong, else -1, and (C, H, W) pixels."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    sure: float
+    image: Tensor | None
+
+
+def _candidates(kept: list[Kept]) -> list[Kept]:
+    """Return those of one device that may be among the chosen of all, whatever the order they were seen in."""
+    first = sorted(kept, key=lambda k: k.index)[:_FIRST]
+    wrong = sorted((k for k in kept if k.sure >= 0), key=lambda k: (-k.sure, k.index))
+    # As many mistakes again: some may be among the first images.
+    return list({k.index: k for k in (*first, *wrong[: _FIRST + _WORST])}.values())
+
+
 class PredictionsFile(Callback):
     """Write `test_predictions.npz` into `run_dir` at the end of a test: the same for any number of devices."""
 
@@ -106,8 +122,7 @@ class PredictionsFile(Callback):
         """Begin to keep logits."""
         self.logits = LastLogits(pl_module)
         self.parts: list[tuple[Tensor, ...]] = []
-        self.kept: list[tuple[float, int, Tensor]] = []  # of this device: how sure a mistake is, index, image
-        self.seen = 0
+        self.kept: list[Kept] = []  # of this device
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, *_: int
@@ -117,17 +132,10 @@ class PredictionsFile(Callback):
         prob, top = (part.cpu() for part in self.logits.probabilities().topk(count))
         label, index = batch.label.cpu(), batch.index.cpu()
         self.parts.append((label, index, top, prob))
-        # The first images come before all mistakes. As many mistakes again: some may be among the first of all devices.
-        sure = torch.where(top[:, 0] != label, prob[:, 0], -1.0)
-        sure[: max(0, _FIRST - self.seen)] = 2.0
-        best = sure.topk(min(2 * _FIRST + _WORST, len(sure)))
-        self.kept += [
-            (score, int(index[place]), batch.image[place].clone())
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            if score >= 0
-        ]
-        self.kept = sorted(self.kept, key=lambda kept: (-kept[0], kept[1]))[: 2 * _FIRST + _WORST]
-        self.seen += len(label)
+        sure = torch.where(top[:, 0] != label, prob[:, 0], -1.0).tolist()
+        kept = _candidates([*self.kept, *(Kept(*pair, None) for pair in zip(index.tolist(), sure, strict=True))])
+        place = {number: i for i, number in enumerate(index.tolist())}
+        self.kept = [k if k.image is not None else k._replace(image=batch.image[place[k.index]].clone()) for k in kept]
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
@@ -138,7 +146,9 @@ class PredictionsFile(Callback):
         label, top, prob = label[order], top[order], prob[order]
         rows = _chosen_rows(label, top, prob)
         wanted = set(index[rows].tolist())
-        images = dict(gathered([(number, image.float().cpu()) for _, number, image in self.kept if number in wanted]))
+        images = dict(
+            gathered([(k.index, k.image.float().cpu()) for k in self.kept if k.image is not None and k.index in wanted])
+        )
         if not trainer.is_global_zero:
             return
         shown = torch.stack([images[number] for number in index[rows].tolist()]).to(pl_module.device)

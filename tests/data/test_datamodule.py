@@ -166,6 +166,24 @@ def test_fit_augments_validates_and_never_sees_the_test_split(tmp_path: Path) ->
     assert torch.cat(trainer.predict(model, datamodule=data)).tolist() == data.index["test"].tolist()
 
 
+@pytest.mark.parametrize("limit", [2, 0.25])
+def test_some_batches_of_a_sorted_set_hold_all_classes(limit: float, make_tree, tmp_path: Path) -> None:
+    """The first batches of a folder are of the first class: a limited test had an accuracy of 0 or of 1."""
+    root = str(make_tree(train=10, val=16, test=16))
+    whole, part = Recorder(), Recorder()
+    data = ImageDataModule(name="folder", root=root, batch_size=4, augment="none")
+    for model, options in ((whole, {}), (part, {"limit_val_batches": limit, "limit_test_batches": limit})):
+        trainer = quiet_trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0, **options)
+        trainer.fit(model, datamodule=data)
+        trainer.test(model, datamodule=data, verbose=False)
+        assert torch.cat(trainer.predict(model, datamodule=data)).tolist() == data.index["test"].tolist()
+    for split in ("val", "test"):
+        assert flat(whole.seen[split]) == data.index[split].tolist(), "all of them keep the order of the data set"
+        assert [len(batch) for batch in part.seen[split]] == [4, 4]
+        assert torch.bincount(data.stored.label[flat(part.seen[split])]).tolist() == [4, 4]
+        assert set(flat(part.seen[split])) < set(data.index[split].tolist())
+
+
 def test_mixing_gives_soft_targets_in_training_only(tmp_path: Path) -> None:
     data = ImageDataModule(batch_size=64, mixing=MixingPolicy())
     model = Recorder()

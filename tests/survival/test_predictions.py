@@ -6,6 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
+import torch
+
+from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.runs.predictions import PredictionsFile
+from cct_lightning.training.module import Classifier
 
 CHECKPOINT = Path(__file__).with_name("version_0_1") / "best.ckpt"
 # Batches of one size, or the rounding of a matrix product may differ with its number of rows: 359 images are prime.
@@ -52,6 +58,23 @@ def test_two_processes_keep_what_one_keeps(both: tuple[dict[str, np.ndarray], di
     for key, array in one.items():
         assert array.dtype == two[key].dtype
         assert np.array_equal(array, two[key]), key
+
+
+def test_predictions_do_not_depend_on_the_order_of_the_images(tmp_path: Path) -> None:
+    data, kept = ImageDataModule(name="digits", batch_size=100), []
+    order = data.index["test"][torch.randperm(359, generator=torch.Generator().manual_seed(0))]
+    for k, index in enumerate((data.index["test"], order)):
+        data.index["test"] = index
+        (tmp_path / str(k)).mkdir()
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, callbacks=[PredictionsFile(run_dir=tmp_path / str(k))],
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.test(Classifier.load(CHECKPOINT), data, verbose=False)
+        with np.load(tmp_path / str(k) / "test_predictions.npz", allow_pickle=False) as file:
+            kept.append(dict(file))
+    for key in ("label", "index", "row", "image"):
+        assert np.array_equal(kept[0][key], kept[1][key]), key
 
 
 def test_every_image_of_the_split_is_kept_once(both: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> None:
