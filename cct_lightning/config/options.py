@@ -19,7 +19,7 @@ DEFAULT_SEED = 0
 # kept. A dot at the end stands for all options below. The only such list.
 NEVER_CHANGE_RESULTS = (
     "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
-    "data.root", "data.cache_dir", "data.download", "data.num_workers", "data.stream",
+    "data.root", "data.cache_dir", "data.download", "data.num_workers",
     "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
     "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",

@@ -6,6 +6,7 @@ B batch, C channels, H height, W width, N images of the whole set (all splits).
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cct_lightning.data.augment.file_crop import FileCrop
 from cct_lightning.data.storage.decode import decode
 
 
@@ -30,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class ImageDataset(Dataset[Batch]):
-    """A part of a data set."""
+    """A part of a data set; position `epoch * len(dataset) + p` is sample p of an epoch."""
 
     index: Tensor  # which of its N images, (M,) int64
 
@@ -55,7 +57,7 @@ class TensorDataset(ImageDataset):
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """Return the samples at these positions as one batch."""
-        index = self.index[torch.as_tensor(positions)]
+        index = self.index[torch.as_tensor(positions) % len(self)]
         # index_select copies whole images; image[index] copies byte by byte and takes five times as long.
         return Batch(self.image.index_select(0, index), self.label[index], index)
 
@@ -70,10 +72,16 @@ class FileDataset(ImageDataset):
     index: Tensor
     size: tuple[int, int]  # height and width of the images: shorter side resized, center cropped
     in_chans: int  # 1 or 3
+    crop: FileCrop | None = None  # what training does to the whole image instead
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         """Return the samples at these positions, decoded, as one batch."""
-        index = self.index[torch.as_tensor(positions)]
-        paths = [self.root / os.fsdecode(self.path[i]) for i in index.tolist()]
-        images = np.stack([decode(path, in_chans=self.in_chans, size=self.size) for path in paths])
-        return Batch(torch.from_numpy(images), self.label[index], index)
+        epoch, place = np.divmod(positions, len(self))
+        index = self.index[torch.from_numpy(place)]
+        images = [self._decoded(i, e) for i, e in zip(index.tolist(), epoch.tolist(), strict=True)]
+        return Batch(torch.from_numpy(np.stack(images)), self.label[index], index)
+
+    def _decoded(self, index: int, epoch: int) -> np.ndarray:
+        cut = None if self.crop is None else partial(self.crop, index=index, epoch=epoch)
+        path = self.root / os.fsdecode(self.path[index])
+        return decode(path, in_chans=self.in_chans, size=self.size, cut=cut)

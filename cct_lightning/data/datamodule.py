@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data.arguments import at_least, height_width, per_device_batch_size, seed32, unit_scale
+from cct_lightning.data.augment.file_crop import FileCrop, split_policy
 from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
@@ -52,7 +53,8 @@ class ImageDataModule(pl.LightningDataModule):
         img_size: Height and width of the images that the model sees. Default: the data set's own.
         stored_size: Height and width that images of files are cached at. Larger than img_size it leaves room to random
             crops, and evaluation takes the center. Default: img_size; for flowers102 and imagenet 8/7 of it.
-        stream: Decode files at every access instead of caching them. Default: true for imagenet.
+        stream: Decode files at every access instead of caching them; random resized crops are then cut from the whole
+            image, not from what stored_size keeps of it. Default: true for imagenet.
         val_fraction: Part of the training images held out for validation, stratified by class, drawn by split_seed.
             Not used where the data set brings a validation split; 0 trains on all images and leaves no validation.
         train_split: `train`, or `trainval` to train on the validation split that flowers102 or a folder brings, too;
@@ -151,7 +153,14 @@ class ImageDataModule(pl.LightningDataModule):
     @cached_property
     def transform(self) -> BatchTransform:
         """Augmentation, normalization and mixing of a batch on its device."""
-        return BatchTransform(self.input_spec, policy=self.policy, mixing=self.mixing, seed=self.seed)
+        return BatchTransform(self.input_spec, policy=self._policies[1], mixing=self.mixing, seed=self.seed)
+
+    @property
+    def _policies(self) -> tuple[FileCrop | None, AugmentPolicy]:
+        """What augmentation does to files that are streamed, and what it does to batches."""
+        if not self.request.stream:
+            return None, self.policy
+        return split_policy(self.policy, size=self.img_size, seed=self.seed)
 
     @property
     def classes(self) -> list[str]:
@@ -307,7 +316,8 @@ class ImageDataModule(pl.LightningDataModule):
         `index` is that of a batch, which images of the data set; the result is (B, C, *img_size) uint8.
         """
         chosen = torch.atleast_1d(torch.as_tensor(index, dtype=torch.int64)).cpu()
-        batch = self.stored.dataset(chosen).__getitems__(range(len(chosen)))
+        n = len(chosen)
+        batch = self.stored.dataset(chosen, self._policies[0]).__getitems__(range(epoch * n, epoch * n + n))
         return self.transform.cpu().preview(batch.image, chosen, epoch)
 
     def _loader(self, stage: str, seed: int | None = None) -> Loader:
@@ -317,7 +327,7 @@ class ImageDataModule(pl.LightningDataModule):
             label = self.stored.label[index].numpy()
             index = index[torch.from_numpy(stratified_order(label, seed=self.subsets.seed, stream=EVALUATION))]
         return make_loader(
-            self.stored.dataset(index),
+            self.stored.dataset(index, self._policies[0] if stage == "train" else None),
             trainer=self.trainer,
             batch_size=self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer)),
             num_workers=self.num_workers,

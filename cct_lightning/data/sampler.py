@@ -48,7 +48,9 @@ class EpochSampler(DistributedSampler):
         generator = torch.Generator().manual_seed(mixed)
         order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
         mine = order[: self.total_size][self.rank :: self.num_replicas]
-        return iter(mine[self.batches_done() * self.batch_size :].tolist())
+        # The epoch goes with each position, since what is cut out of a file depends on it and workers do not know it.
+        left = mine[self.batches_done() * self.batch_size :] + self.epoch * len(self.dataset)  # type: ignore[arg-type]
+        return iter(left.tolist())
 
 
 class Loader(DataLoader[Batch]):

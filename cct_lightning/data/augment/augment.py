@@ -21,7 +21,7 @@ __all__ = ["POLICIES", "Augment", "AugmentPolicy"]
 
 Draw = Callable[..., Tensor]  # draw(n, stream=s) gives n uniform numbers for each image, shape (B, n)
 # One stream of random numbers per part: a part that is switched on or off leaves the others' numbers alone.
-_CROP, _AFFINE, _AUTO, _ERASE = range(4)
+_AFFINE, _AUTO, _ERASE = 1, 2, 3  # beside crop.CROP_STREAM
 
 
 @compat.rebuilds_constants
@@ -143,18 +143,15 @@ class Augment(nn.Module):
     def _crop_and_flip(self, images: Tensor, draw: Draw) -> Tensor:
         policy, (_, _, h, w) = self.policy, images.shape
         if policy.resized_crop_scale is not None:
-            draws = draw(crop.BOX_DRAWS + 2, stream=_CROP)
-            scale, ratio = policy.resized_crop_scale, policy.resized_crop_ratio
-            boxes = crop.resized_boxes(draws[:, : crop.BOX_DRAWS], size=(h, w), scale=scale, ratio=ratio)
-            top, left, height, width = boxes
-            flip = draws[:, -2] < policy.hflip
-            cubic = draws[:, -1] < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.resized_crop_interpolation]
-            rows = resample.matrices(top, height, cubic, torch.zeros_like(flip), inputs=h, outputs=self.size[0])
-            columns = resample.matrices(left, width, cubic, flip, inputs=w, outputs=self.size[1])
+            draws = draw(crop.RESIZED_CROP_DRAWS, stream=crop.CROP_STREAM)
+            cut = crop.resized_crop(draws, policy, size=(h, w))
+            no = torch.zeros_like(cut.flip)
+            rows = resample.matrices(cut.top, cut.height, cut.cubic, no, inputs=h, outputs=self.size[0])
+            columns = resample.matrices(cut.left, cut.width, cut.cubic, cut.flip, inputs=w, outputs=self.size[1])
             return resample.resize(images, rows, columns)
         if not (policy.crop_padding or policy.hflip):
             return images
-        draws = draw(3, stream=_CROP)
+        draws = draw(3, stream=crop.CROP_STREAM)
         pad_h, pad_w = round(policy.crop_padding * h), round(policy.crop_padding * w)
         top = counter_rng.integers(draws[:, 0], 2 * pad_h + 1) - pad_h
         left = counter_rng.integers(draws[:, 1], 2 * pad_w + 1) - pad_w

@@ -7,15 +7,42 @@ Letters: B images, C channels, H rows, W columns.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cct_lightning.data.augment import counter_rng
 from cct_lightning.data.augment.geometric import fill_outside
+from cct_lightning.data.augment.policies import AugmentPolicy
 
 ATTEMPTS = 10
 BOX_DRAWS = 2 * ATTEMPTS + 2
+RESIZED_CROP_DRAWS = BOX_DRAWS + 2
+CROP_STREAM = 0  # of random numbers
+
+
+class ResizedCrop(NamedTuple):
+    """What is cut out of each image and how: boxes in pixels, int64 (B,), and choices, bool (B,)."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    cubic: Tensor
+
+
+def resized_crop(draws: Tensor, policy: AugmentPolicy, *, size: tuple[int, int]) -> ResizedCrop:
+    """Draw a policy's random resized crop and flip of images of one size (H, W).
+
+    `draws` are uniform numbers, shape (B, RESIZED_CROP_DRAWS).
+    """
+    assert policy.resized_crop_scale is not None
+    scale, ratio = policy.resized_crop_scale, policy.resized_crop_ratio
+    boxes = resized_boxes(draws[:, :BOX_DRAWS], size=size, scale=scale, ratio=ratio)
+    cubic = {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[policy.resized_crop_interpolation]
+    return ResizedCrop(*boxes, flip=draws[:, -2] < policy.hflip, cubic=draws[:, -1] < cubic)
 
 
 def window(

@@ -154,6 +154,7 @@ POLICIES: dict[str, AugmentPolicy] = {
     "basic": AugmentPolicy(auto="autoaugment", auto_first=True, crop_padding=0.125, hflip=0.5),
     "timm": _TIMM,
     "timm_erasing": replace(_TIMM, erasing=0.25, erasing_mode="pixel"),
+    "timm_imagenet": replace(_TIMM, erasing=0.25, erasing_mode="pixel", resized_crop_scale=(0.08, 1.0)),
     "digits": AugmentPolicy(affine_degrees=10, affine_translate=0.1, affine_scale=(0.9, 1.1), interpolation="bilinear"),
 }
 

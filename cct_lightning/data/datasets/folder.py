@@ -57,9 +57,15 @@ def folder(root: Path, *, splits: Mapping[str, tuple[str, ...]] = USUAL) -> File
             paths += [os.path.relpath(path, root) for path in found]
             labels += [names.index(name)] * len(found)
             of_split += [SPLITS.index(split)] * len(found)
-    left_out.tell()
-    label, numbers = np.array(labels, dtype=np.int64), np.array(of_split, dtype=np.uint8)
-    return Files(root=root, path=paths, label=label, split=numbers, classes=names)
+    return Files(
+        root=root,
+        path=paths,
+        label=np.array(labels, dtype=np.int64),
+        split=np.array(of_split, dtype=np.uint8),
+        classes=names,
+        folders=tuple(os.path.relpath(path, root) for path in folders),
+        left_out=str(left_out),
+    )
 
 
 def _split_folders(root: Path, splits: Mapping[str, tuple[str, ...]], left_out: LeftOut) -> dict[str, Path]:

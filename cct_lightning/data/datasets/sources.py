@@ -42,6 +42,8 @@ class Files:
     label: np.ndarray  # (N,) int64
     split: np.ndarray  # (N,) uint8
     classes: tuple[str, ...]
+    folders: tuple[str, ...] = ()  # all that were listed, relative to root; then a streamed set is listed once a node
+    left_out: str = ""  # a line for the user about files that are not taken
 
 
 @dataclass(frozen=True, kw_only=True)

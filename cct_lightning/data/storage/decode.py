@@ -6,7 +6,7 @@ becomes grey; an EXIF orientation is applied; of an animation the first frame co
 refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from cct_lightning.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's ImageFolder
+Cut = Callable[[Image.Image], Image.Image]
 GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -45,6 +46,7 @@ def decode(
     in_chans: int,
     size: tuple[int, int] | None,
     interpolation: str = "bicubic",
+    cut: Cut | None = None,
     wide: WideRange | None = None,
 ) -> np.ndarray:
     """Read one image.
@@ -54,6 +56,7 @@ def decode(
         in_chans: 1 for grey, 3 for RGB.
         size: Height and width to bring it to (shorter side resized with antialiasing, center cropped); None: its own.
         interpolation: `bilinear` or `bicubic`, of that resize.
+        cut: Brings the image to `size` instead.
         wide: Takes the highest value of an image of 16 bits.
 
     Returns:
@@ -63,7 +66,7 @@ def decode(
         InputError: The file is broken or of a kind that has no 8-bit meaning; the message names it.
     """
     try:
-        return read_pixels(path, in_chans, size, interpolation, wide=wide)
+        return read_pixels(path, in_chans, size, interpolation, cut=cut, wide=wide)
     except Unreadable as error:
         raise InputError(unreadable(path, str(error))) from error
 
@@ -79,6 +82,7 @@ def read_pixels(
     size: tuple[int, int] | None,
     interpolation: str = "bicubic",
     *,
+    cut: Cut | None = None,
     wide: WideRange | None = None,
 ) -> np.ndarray:
     """Read one image; see `decode`, but raise Unreadable. `wide` takes the highest value of an image of 16 bits."""
@@ -89,7 +93,9 @@ def read_pixels(
             top = int(np.asarray(image).max())
             wide.tops.append(256 * top + 255 if wide_color else top)
         picture = _plain(image, in_chans)
-        if size is not None and (picture.height, picture.width) != size:
+        if cut is not None:
+            picture = cut(picture)
+        elif size is not None and (picture.height, picture.width) != size:
             picture = ImageOps.fit(picture, (size[1], size[0]), method=Image.Resampling[interpolation.upper()])
         pixels = np.asarray(picture)
     return pixels[None] if in_chans == 1 else pixels.transpose(2, 0, 1)

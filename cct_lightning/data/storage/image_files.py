@@ -5,6 +5,7 @@ Letters: B batch, C channels, (H, W) image.
 
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +44,8 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         if path.is_dir():
             left_out = LeftOut(path)
             found.update(dict.fromkeys(map(Path, sorted(images_below(path, left_out)))))
-            left_out.tell()
+            if line := str(left_out):
+                warnings.warn(line, stacklevel=2)
         elif path.exists():
             found[path] = None
         else:

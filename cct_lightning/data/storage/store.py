@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from cct_lightning.data.augment.file_crop import FileCrop
 from cct_lightning.data.batch import FileDataset, ImageDataset, TensorDataset
 from cct_lightning.data.classes import new_labels
 from cct_lightning.data.datasets.sources import Arrays, Files, Source
@@ -20,6 +22,7 @@ from cct_lightning.data.storage.cache import Content, Pool
 from cct_lightning.data.storage.decode import WideRange, decode
 from cct_lightning.data.storage.download import download_again, fetch, missing
 from cct_lightning.data.storage.image_files import decode_all, look
+from cct_lightning.data.storage.listing import listed
 from cct_lightning.data.storage.paths import cache_folders, default_root, writable
 from cct_lightning.errors import InputError
 
@@ -50,14 +53,20 @@ class StoredImages(Pool):
         label = torch.tensor(new_labels(self.classes, classes, "the model"))[self.label]
         return replace(self, label=label, classes=tuple(classes))
 
-    def dataset(self, index: Tensor) -> ImageDataset:
-        """Return the images that `index` names, (M,) int64."""
+    def dataset(self, index: Tensor, crop: FileCrop | None = None) -> ImageDataset:
+        """Return the images that `index` names, (M,) int64; `crop` cuts them out of their files where streamed."""
         if self.image is not None:
             return TensorDataset(image=self.image, label=self.label, index=index)
         assert self.files is not None
         path = np.array([os.fsencode(path) for path in self.files.path])
         return FileDataset(
-            root=self.files.root, path=path, label=self.label, index=index, size=self.size, in_chans=self.in_chans
+            root=self.files.root,
+            path=path,
+            label=self.label,
+            index=index,
+            size=self.size,
+            in_chans=self.in_chans,
+            crop=crop,
         )
 
 
@@ -95,12 +104,25 @@ def open_stored(request: Request) -> StoredImages:
         if request.stream:
             raise InputError(f"{source.title} comes as whole arrays, so it cannot be streamed. Leave stream out.")
         return _open(request, place, None, lambda: _arrays(source, _read(request, place)))
-    files = _read(request, place)
-    assert isinstance(files, Files)
+    files = _listed(request, place)
+    if files.left_out:
+        rank_zero_warn(files.left_out)
     _check_labels(files.label, len(files.classes), str(files.root))
     if request.stream:
         return _streamed(request, files)
     return _open(request, place, files, lambda: _decoded(request, files))
+
+
+def _listed(request: Request, place: Path) -> Files:
+    def read() -> Files:
+        files = _read(request, place)
+        assert isinstance(files, Files)
+        return files
+
+    if not request.stream:  # the cache is compared with the time of every file anyway
+        return read()
+    name = f"{request.source.name}-{_digest(place.resolve())}.files.json"
+    return listed(_cache_folder(request) / name, request.source.name + request.source.code, read)
 
 
 def _read(request: Request, place: Path) -> Arrays | Files:

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
-
 from cct_lightning.data.storage.decode import EXTENSIONS
 from cct_lightning.errors import InputError
 
@@ -52,11 +50,6 @@ class LeftOut:
             for reason, paths in self.found.items()
         ]
         return f"{self.root}: left out are {'; '.join(kinds)}."
-
-    def tell(self) -> None:
-        """Warn of it, in one of several processes."""
-        if self.found:
-            rank_zero_warn(str(self))
 
 
 def images_below(
