@@ -19,7 +19,7 @@ from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy, find_policy
 from cct_lightning.data.augment.transform import BatchTransform
 from cct_lightning.data.batch import Batch
-from cct_lightning.data.classes import new_labels, normal_name
+from cct_lightning.data.classes import are_numbers, new_labels, normal_name
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.data.sampler import (
@@ -259,7 +259,8 @@ class ImageDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the data on every process; Lightning's hook before each stage (`fit`, `validate`, `test`, `predict`)."""
         names = None if self.trainer is None else self.trainer.lightning_module.hparams.get("classes")
-        if isinstance(names, list | tuple):
+        # Whoever builds a model in Python may name the classes of a data set that only numbers them.
+        if isinstance(names, list | tuple) and not are_numbers(self.classes):
             self.match_classes(names)
         self.prepare(self.trainer)
         if stage in ("test", "predict"):

@@ -114,7 +114,7 @@ def test_files_that_are_no_images_are_told(make_tree: MakeTree) -> None:
     root = make_tree()
     (root / "train" / "a" / "notes.txt").write_text("x")
     (root / "train" / "a" / ".DS_Store").write_text("x")
-    with pytest.warns(UserWarning, match=r"left out are 1 no images \(train/a/notes.txt\)\."):
+    with pytest.warns(UserWarning, match=r"1 left out: 1 not images \(train/a/notes.txt\)\."):
         folder(root).prepare()
     (root / "train" / "a" / "notes.txt").unlink()
     with warnings.catch_warnings():
@@ -138,10 +138,10 @@ def test_clutter_is_no_data_for_training_and_predictions(make_tree: MakeTree) ->
         "test/lost+found/x.png", ".git/x.png", "@eaDir/x.png",
     )  # fmt: skip
     (root / "train" / "a" / "Thumbs.db").touch()
-    with pytest.warns(UserWarning, match=r"tree: left out are 7 clutter \(test/lost\+found, train/.*, \.\.\.\)\.$"):
+    with pytest.warns(UserWarning, match=r"tree: 7 left out: 7 clutter \(test/lost\+found, train/.*, \.\.\.\)\.$"):
         stored = folder(root).stored
     assert (stored.classes, stored.files.path) == (expected.classes, expected.files.path)
-    with pytest.warns(UserWarning, match=r"tree: left out are 9 clutter \("):
+    with pytest.warns(UserWarning, match=r"tree: 9 left out: 9 clutter \("):
         assert find_images([root]) == sorted(root / path for path in expected.files.path)
     assert find_images([root / "train" / "b" / "._000.png"]), "a file that is named is taken"
 
@@ -165,7 +165,7 @@ def test_images_beside_classes_and_splits_are_told(make_tree: MakeTree) -> None:
     root = make_tree()
     copied(root / "train" / "a" / "000.png", "x.png", "train/y.png", "extra/a/z.png")
     (root / "README.md").touch()
-    told = r"left out are 1 of no split \(extra\); 2 outside of the class folders \(train/y\.png, x\.png\)"
+    told = r"3 left out: 1 not in a split \(extra\); 2 not in a class folder \(train/y\.png, x\.png\)"
     with pytest.warns(UserWarning, match=told):
         assert len(folder(root).stored.label) == 24
 

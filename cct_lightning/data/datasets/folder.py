@@ -24,7 +24,7 @@ USUAL = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }  # whatever their case
-OUTSIDE = "outside of the class folders"
+OUTSIDE = "not in a class folder"
 
 
 def folder(root: Path, *, splits: Mapping[str, tuple[str, ...]] = USUAL) -> Files:
@@ -85,7 +85,7 @@ def _split_folders(root: Path, splits: Mapping[str, tuple[str, ...]], left_out: 
         if split is not None:
             found[split] = root / entry.name
         elif not is_clutter(entry.name):
-            left_out.note("of no split", entry.path)
+            left_out.note("not in a split", entry.path)
     if "train" not in found:
         raise InputError(_no_train(root, "train"))
     return {split: found[split] for split in splits if split in found}

@@ -49,7 +49,7 @@ class LeftOut:
             f"{len(paths)} {reason} ({', '.join(sorted(paths)[:3])}{', ...' if len(paths) > 3 else ''})"
             for reason, paths in self.found.items()
         ]
-        return f"{self.root}: left out are {'; '.join(kinds)}."
+        return f"{self.root}: {sum(map(len, self.found.values()))} left out: {'; '.join(kinds)}."
 
 
 def images_below(
@@ -87,4 +87,4 @@ def images_below(
         elif is_image(entry.name):
             yield entry.path
         else:
-            left_out.note("no images", entry.path)
+            left_out.note("not images", entry.path)
