@@ -5,7 +5,8 @@ Where a change of each usual kind is made:
 - another data set: one file in `datasets/`; one of your own by import path, see `datasets/sources.py`
 - another operation or policy of augmentation: `augment/`
 - what happens to pixels before every model (sizes, crop, mean, std, class names): `input_spec.py`
-- how files are decoded and cached: `storage/`
+- which files of a folder are images, how they are decoded and cached: `storage/`
+- how the classes of data and of a trained model are matched: `classes.py`
 - validation splits and subsets: `split.py`; the order of training and mid-epoch resume: `sampler.py`
 - an option of all that: `datamodule.py`
 """

@@ -87,18 +87,18 @@ def _split_folders(root: Path, splits: Mapping[str, tuple[str, ...]], left_out: 
         elif not is_clutter(entry.name):
             left_out.note("not in a split", entry.path)
     if "train" not in found:
-        raise InputError(_no_train(root, "train"))
+        raise InputError(_no_train(root))
     return {split: found[split] for split in splits if split in found}
 
 
-def _no_train(root: Path, train: str) -> str:
+def _no_train(root: Path) -> str:
     if not root.exists():
         return f"The data folder {root} does not exist. Give data.root the folder that holds {LAYOUT}."
     if not root.is_dir():
         return f"The data root {root} is a file. Give data.root the folder that holds {LAYOUT}."
     if not any(root.iterdir()):
         return f"The data folder {root} is empty. Fill it as {LAYOUT}."
-    return f"The data folder {root} holds no folder {train!r}. Arrange it as {LAYOUT}."
+    return f"The data folder {root} holds no folder 'train'. Arrange it as {LAYOUT}."
 
 
 def _class_folders(split: Path, left_out: LeftOut) -> dict[str, Path]:
