@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from cct_lightning.config.options import SEED, text
+from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
 
 _NEEDED = ("program", "command", "method", "parameters")
@@ -75,10 +76,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputError: It is not a sweep file of the method `grid` that runs `cct fit`.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no sweep file: it needs the fields {', '.join(_NEEDED)}.")
     for key in content:

@@ -4,7 +4,6 @@ import datetime
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,12 +12,13 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.parts import Parts
 
 SEED = "seed_everything"
+CODE = "code"  # in a resolved configuration: the modules of the user's own and digests of their source
 DEFAULT_SEED = 0
 
 # Options that never change a result: where the data is, how it is loaded, on what it is computed, what is watched and
 # kept. A dot at the end stands for all options below. The only such list.
 NEVER_CHANGE_RESULTS = (
-    "base", "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
+    "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
     "data.root", "data.cache_dir", "data.download", "data.num_workers",
     "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
     "model.compile",
@@ -118,12 +118,6 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain_values(item) for key, item in value.items()}
     return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file, without running any code that it may hold."""
-    # libyaml's loader is ten times as fast as the one in Python; both are safe.
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def tilde(path: str) -> str:

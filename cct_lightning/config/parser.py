@@ -67,7 +67,6 @@ def run_parser(command: str) -> RunParser:
     parser.set_defaults({"trainer.enable_model_summary": False})
     parser.add_lightning_class_args(Classifier, "model")
     parser.add_lightning_class_args(ImageDataModule, "data")
-    parser.add_argument("--base", type=str | None, default=None, help="Recipe that a configuration file builds on.")
     parser.add_argument(
         "--run_dir", type=str | None, default=None, help="Folder of the run; a fresh one under runs/ when null."
     )

@@ -1,12 +1,14 @@
 """Recipes: YAML files of options, shipped ones by name, each of which may build on another (`base: cifar10`)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cct_lightning.config.options import CLASSES, PARTS, read_yaml
+from cct_lightning.config.options import CLASSES, CODE, PARTS
+from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -55,10 +57,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         InputError: It is no YAML, or no mapping of options.
     """
-    try:
-        content = read_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"Problems parsing config {path}: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -77,6 +76,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return content
 
 
+def _options_in(path: Path) -> dict[str, Any]:
+    # Without the base, whose options are there already, and without the state of a run's own code: it may be another.
+    return {key: value for key, value in read_recipe(path).items() if key not in ("base", CODE)}
+
+
 def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None) -> list[str]:
     """Return the words of a command with each `--config NAME` replaced by the options of that recipe and its bases.
 
@@ -91,11 +95,12 @@ def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None
     """
     words, configs, rest = iter(args), [dict(base or {})], list[str]()
     for word in words:
-        option, equals, value = word.partition("=")
-        if option in ("--config", "-c"):
-            configs += [read_recipe(path) for path in layers(value if equals else next(words, ""))]
-        else:
+        given = re.fullmatch(r"(?:--config|-c)(?:=(.*))?|-c([^=].*)", word, re.DOTALL)  # -cNAME is argparse's, too
+        if given is None:
             rest.append(word)
+        else:
+            name = given[2] or (next(words, "") if given[1] is None else given[1])
+            configs += [_options_in(path) for path in layers(name)]
     rest = _with_arguments(rest, configs)
     return [*(f"--config={yaml.safe_dump(config, sort_keys=False)}" for config in configs if config), *rest]
 

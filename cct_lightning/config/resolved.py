@@ -21,6 +21,7 @@ import yaml
 
 from cct_lightning.config.options import (
     CLASSES,
+    CODE,
     DEFAULT_SEED,
     PARTS,
     SEED,
@@ -30,17 +31,18 @@ from cct_lightning.config.options import (
     length_of,
     normal,
     plain_values,
-    read_yaml,
     text,
     without_home,
 )
+from cct_lightning.config.own_code import own_code
+from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.models.parts import plain_spec
 from cct_lightning.training.precision import precision_name
 
 _ARCH = re.compile(r"(cct|cvt|vit)_\d+_\d+(x\d+)?")  # the part of a name that decides the model's parts
-_LAUNCH = {"base": None, "run_dir": None, "resume": "auto"}
+_LAUNCH = {"run_dir": None, "resume": "auto"}
 _SHOWN = 4  # differences in a message
 
 
@@ -60,12 +62,13 @@ class ResolvedConfig:
 
         Args:
             options: Nested options of `cct fit`; those of version 0.1 and of a run that failed early are completed.
+                The user's own code is as it is now, unless they hold its digests.
             world_size: Processes over all machines; None: what `trainer.devices` and `num_nodes` say, else 1.
 
         Raises:
             InputError: An unknown model, data set or augmentation.
         """
-        found = copy.deepcopy({key: plain_values(value) for key, value in options.items()})
+        found = copy.deepcopy({key: plain_values(value) for key, value in options.items() if key != "base"})
         found.setdefault(SEED, DEFAULT_SEED)
         # What belongs to one launch alone.
         found |= {key: value for key, value in _LAUNCH.items() if key in found}
@@ -82,6 +85,8 @@ class ResolvedConfig:
             found["trainer"]["max_time"] = f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{seconds:02}"
         _resolve_model(found["model"])
         _resolve_data(found["data"], found["trainer"], world_size)
+        if CODE not in found and (code := own_code(found)):
+            found[CODE] = code
         return cls(without_home(found))
 
     @classmethod
@@ -95,9 +100,9 @@ class ResolvedConfig:
             return None
         try:
             content = read_yaml(path)
-            return cls.resolve(content) if isinstance(content, dict) else None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except InputError as error:
             raise InputError(f"{path} is damaged: restore it, or choose another --run_dir.") from error
+        return cls.resolve(content) if isinstance(content, dict) else None
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -148,8 +153,8 @@ class ResolvedConfig:
         return frozenset(self.results.items())
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be the same for a run to go on: model, data and seed. The Trainer's options may change."""
-        return {key: value for key, value in self.results.items() if key.split(".")[0] in ("model", "data", SEED)}
+        """Return what must be the same for a run to go on: model, data, seed, own code; not the Trainer's options."""
+        return {key: value for key, value in self.results.items() if key.split(".")[0] in ("model", "data", SEED, CODE)}
 
     @property
     def seed(self) -> int | None:
@@ -159,8 +164,9 @@ class ResolvedConfig:
 
     @property
     def digest(self) -> str:
-        """Six characters that differ between runs of different results."""
-        return hashlib.sha256(json.dumps(sorted(self.results.items()), default=str).encode()).hexdigest()[:6]
+        """Six characters that differ between runs of different options, whatever the state of the user's own code."""
+        options = [item for item in sorted(self.results.items()) if item[0].split(".")[0] != CODE]
+        return hashlib.sha256(json.dumps(options, default=str).encode()).hexdigest()[:6]
 
     @property
     def name(self) -> str:
@@ -187,6 +193,10 @@ class ResolvedConfig:
         for key in keys:
             # A tree against a single value, such as a mixing policy against null, is one difference.
             branch = next((k for k in (*before, *now) if key.startswith(f"{k}.")), key)
+            if key.startswith(f"{CODE}."):
+                if key in before and key in now:  # else another part is named, which says so itself
+                    found[key] = f"the code of {key.removeprefix(f'{CODE}.')} has changed"
+                continue
             found[branch] = f"{branch} was {_shown(self, branch)} and is {_shown(other, branch)}"
         if found and self.flat.get("model.arch") != other.flat.get("model.arch"):
             # The names say what follows from them.
@@ -210,9 +220,11 @@ class ResolvedConfig:
         differ = self.differences(other)
         if differ:
             more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+            own = all(line.startswith("the code of ") for line in differ)
+            go_on = f"; --resume {run_dir / 'last.ckpt'} goes on there with the code as it is now" if own else ""
             raise InputError(
                 f"The run folder {run_dir} holds a run of another configuration ({'; '.join(differ[:_SHOWN])}{more}): "
-                "choose another --run_dir."
+                f"choose another --run_dir{go_on}."
             )
 
     def to_yaml(self) -> str:
