@@ -1,4 +1,4 @@
-"""Options of Weights & Biases."""
+"""Options of Weights & Biases. wandb's own environment variables say what an option leaves open."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,18 +12,18 @@ class Tracking:
 
     Args:
         mode: `auto` is online when logged in and the server answers, else offline; `disabled` writes the CSV alone.
-        project: W&B project.
-        entity: W&B user or team; your default one when None.
-        group: Name that the runs of one ablation share.
-        tags: Tags beside those of model and data set.
-        name: Display name; model and data set when None.
+        project: W&B project; when None, WANDB_PROJECT or else cct_lightning.
+        entity: W&B user or team; when None, WANDB_ENTITY or else your default one.
+        group: Name that the runs of one ablation share; when None, WANDB_RUN_GROUP.
+        tags: Tags beside those of model and data set; when empty, WANDB_TAGS.
+        name: Display name; when None, WANDB_NAME or else model and data set.
         media_every_n_epochs: Epochs between tables of mistakes, confusion matrices and SeqPool maps; 0 for none.
         pictures: Import paths of your own pictures, functions registered by `cct_lightning.analysis.picture`.
         artifacts: Log best.ckpt and last.ckpt as an artifact; when None, only online.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "cct_lightning"
+    project: str | None = None
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)

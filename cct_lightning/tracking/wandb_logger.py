@@ -21,6 +21,7 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
 from cct_lightning.tracking.shield import ShieldedWandbLogger
 
+_QUIET: dict[str, Any] = {"silent": True, "disable_git": True, "save_code": False}
 _DATA_DIR_GIVEN = "WANDB_DATA_DIR" in os.environ
 
 
@@ -80,7 +81,9 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
     `mode` is `online` or `offline`, `job_type` is `fit` or `test`; the configuration gives the run a name and tags.
+    Options win over wandb's environment variables, and these over what we set of ourselves.
     """
+    given = {key: value for key, value in os.environ.items() if value}
     # The run file is flushed every second, not every fifteen: a killed run loses little.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
     if not _DATA_DIR_GIVEN:
@@ -88,17 +91,19 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
         os.environ["WANDB_DATA_DIR"] = str(run_dir / "wandb")
     logging.getLogger("wandb").addFilter(_without_home)
     logger = ShieldedWandbLogger(
-        project=tracking.project,
+        project=tracking.project or given.get("WANDB_PROJECT", "cct_lightning"),
         entity=tracking.entity,
         group=tracking.group,
-        name=tracking.name or config.name,
-        tags=[*config.tags, *tracking.tags],
-        job_type=job_type,
+        name=tracking.name or given.get("WANDB_NAME", config.name),
+        tags=[*config.tags, *(tracking.tags or filter(None, given.get("WANDB_TAGS", "").split(",")))],
+        job_type=given.get("WANDB_JOB_TYPE", job_type),
         save_dir=str(run_dir),
         offline=mode == "offline",
         # The environment is in the run's config; wandb's own record of it holds paths below the home folder.
         settings=wandb.Settings(
-            silent=True, x_disable_meta=True, disable_git=True, save_code=False, x_log_level=logging.ERROR
+            x_disable_meta=True,
+            x_log_level=logging.ERROR,
+            **{key: value for key, value in _QUIET.items() if f"WANDB_{key.upper()}" not in given},
         ),
     )
     wandb_init_options(logger).pop("anonymous", None)
@@ -108,10 +113,10 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
 def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
     """Give a W&B run the id that its folder keeps, so that a continued run stays one run.
 
-    Under `wandb agent` the sweep has given the id already. The run must not have begun; the folder exists, and the id
-    is drawn when it has none yet.
+    WANDB_RUN_ID, which `wandb agent` sets, has given the id already. The run must not have begun; the folder exists,
+    and the id is drawn when it has none yet.
     """
-    if os.environ.get("WANDB_SWEEP_ID"):
+    if os.environ.get("WANDB_RUN_ID") or os.environ.get("WANDB_SWEEP_ID"):
         return
     path = run_dir / "wandb" / "run_id"
     if not path.is_file():
