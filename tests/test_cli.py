@@ -1,6 +1,7 @@
 """The command line: help at once, recipes by name, and bad input in one sentence before anything starts."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,7 +144,7 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown recipe": ("--config digitz", "Did you mean 'digits'"),
     "missing config": ("--config nowhere/x.yaml", "No config file nowhere/x.yaml"),
     "typo in config": ("--config typo.yaml", "Did you mean 'model.arch'"),
-    "malformed config": ("--config open.yaml", "Problems parsing config"),
+    "malformed config": ("--config open.yaml", "open.yaml is no YAML in line"),
     "object in config": ("--config object.yaml", "python/object"),
     "config without keys": ("--config string.yaml", "Unexpected config"),
     "foreign class in config": ("--config class.yaml", "subprocess.Popen"),
@@ -213,6 +214,38 @@ def test_bad_input_is_one_sentence(case: str, cct: Cct, tmp_path: Path, monkeypa
     assert "Traceback" not in out + err
     assert not (tmp_path / "runs").exists(), "something was written before the input was known to be good"
     assert not (tmp_path / "stolen").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "fit --config digits --run_dir s3://bucket/run",
+        "fit --config digits --resume gs://bucket/last.ckpt",
+        "fit --config digits --data.root hdfs:///data",
+        "fit --config digits --data.cache_dir s3://bucket/cache",
+        "fit --config digits --model.pretrained https://example.org/cct.pth",
+        "fit --config digits --trainer.default_root_dir s3://bucket/run",
+        "test --run_dir s3://bucket/run",
+        "test --ckpt_path s3://bucket/best.ckpt",
+        "predict x.ckpt s3://bucket/images",
+        "explain x.ckpt file:///images",
+        "convert x.ckpt s3://bucket/x.pth",
+        "export x.ckpt --out s3://bucket/x.onnx",
+        "ablate tokenizer_x_pool --out s3://bucket/runs",
+        "compare runs --out s3://bucket/table.csv",
+        "report runs --out s3://bucket/report.html",
+        "benchmark --json s3://bucket/speed.json",
+    ],
+)
+def test_an_address_is_not_taken_for_a_folder(
+    args: str, cct: Cct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cct(*args.split())
+    assert code == 2, out + err
+    assert "is an address: give a file or folder of this machine" in err
+    assert re.search(r"\w+://\w*", err)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluation_needs_a_checkpoint(cct: Cct, tmp_path: Path) -> None:

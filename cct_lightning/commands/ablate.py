@@ -14,6 +14,7 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
 from cct_lightning.system.durations import duration
 from cct_lightning.system.machine import cores
+from cct_lightning.system.places import local_path
 
 _FAILED, _INTERRUPTED = 1, 130  # exit codes
 
@@ -50,7 +51,7 @@ def ablate(
     def share(cpus: int, gpus: float) -> Share:
         return divide(cpus=cpus, gpus=gpus, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
 
-    folder = Path(out).expanduser().absolute() / settings.name
+    folder = local_path(out).absolute() / settings.name
     plan = make_plan(check_runs(expand(settings), prepare=not dry_run), folder)
     if dry_run:
         import torch

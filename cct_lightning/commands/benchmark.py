@@ -5,7 +5,6 @@ import math
 import statistics
 from contextlib import ExitStack, closing
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.runs.environment import environment
 from cct_lightning.system.atomic import write_json
+from cct_lightning.system.places import local_path
 from cct_lightning.training.checks import check_compiler
 from cct_lightning.training.precision import best_precision, check_precision
 
@@ -105,8 +105,9 @@ def benchmark(
     for name, value in (("batch_size", batch_size), ("repeats", repeats), ("img_size", img_size)):
         if value is not None and value < 1:
             raise InputError(f"--{name} is {value}: it must be at least 1.")
-    if json is not None and not Path(json).parent.is_dir():
-        raise InputError(f"No folder {Path(json).parent} for --json: make it first, or choose another.")
+    target = None if json is None else local_path(json)
+    if target is not None and not target.parent.is_dir():
+        raise InputError(f"No folder {target.parent} for --json: make it first, or choose another.")
     chosen = precision or best_precision(device)
     for name in (chosen, peer_precision or chosen):
         check_precision(name, device_type=device)
@@ -129,8 +130,8 @@ def benchmark(
             job: rows[0][f"{job}_images_per_s"] / rows[1][f"{job}_images_per_s"] for job in ("train", "forward")
         }
     _print(result, repeats=repeats)
-    if json is not None:
-        write_json(Path(json), result)
+    if target is not None:
+        write_json(target, result)
     return result
 
 

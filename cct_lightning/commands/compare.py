@@ -1,7 +1,6 @@
 """`cct compare`: mean and deviation over seeds of each variant, and its difference to a baseline."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown, to_te
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_text
+from cct_lightning.system.places import local_path
 
 
 def compare(
@@ -42,6 +42,7 @@ def compare(
     """
     if group is not None and wandb is None:
         raise InputError("--group picks runs of a W&B project: give --wandb too, or the folder of the ablation alone.")
+    target = None if out is None else local_path(out)
     found = read_runs(runs)
     if wandb is not None:
         from cct_lightning.comparison.wandb_runs import fetch_runs
@@ -50,14 +51,14 @@ def compare(
     if not found:
         raise InputError("No runs to compare: give run folders, or --wandb ENTITY/PROJECT.")
     comparison = compare_runs(found, by=by, metric=metric, baseline=baseline, columns=columns)
-    if format == "terminal" and out is None:
+    if format == "terminal" and target is None:
         to_terminal(comparison, Console())
         return
     text = {"markdown": to_markdown, "terminal": to_markdown, "csv": to_csv, "latex": to_latex}[format](comparison)
-    if out is None:
+    if target is None:
         print(text, end="")
         return
     try:
-        write_text(Path(out), text)
+        write_text(target, text)
     except OSError as error:
         raise InputError(f"Cannot write {out}: {error.strerror}.") from error

@@ -24,6 +24,7 @@ from cct_lightning.models.parts import PartSpec
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
 from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_weights
 from cct_lightning.models.weights.reference import from_published, to_published
+from cct_lightning.system.places import local_path
 
 _FORMATS = {".ckpt": "lightning", ".pth": "published", ".pt": "published", ".safetensors": "safetensors"}
 
@@ -44,7 +45,7 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
     Raises:
         InputError: A file that cannot be read, does not fit its model, or would be overwritten.
     """
-    src, dst = Path(src).expanduser(), Path(dst).expanduser()
+    src, dst = local_path(src), local_path(dst)
     kind = _FORMATS.get(dst.suffix)
     if kind is None:
         raise InputError(f"The ending of {dst} is none of {', '.join(_FORMATS)}: it decides the format.")

@@ -74,7 +74,7 @@ def explain(
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
     files = find_images(images)
     problems: dict[Path, str] = {}
-    with output_file(Path(out).expanduser(), overwrite=overwrite) as part:
+    with output_file(out, overwrite=overwrite) as part:
         predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
 
         def entries() -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import load_model
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
 from cct_lightning.models.weights.reader import StoredWeights
+from cct_lightning.system.places import local_path
 
 _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -55,7 +56,7 @@ def export(
     """
     if format not in _ENDINGS:
         raise InputError(f"format is {format!r}: choose {' or '.join(_ENDINGS)}.")
-    out = Path(ckpt).with_suffix(_ENDINGS[format]) if out is None else Path(out).expanduser()
+    out = Path(ckpt).with_suffix(_ENDINGS[format]) if out is None else local_path(out)
     if out.suffix != _ENDINGS[format]:
         raise InputError(f"{out} must end in {_ENDINGS[format]} for the format {format}.")
     if format == "onnx":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import replacing
+from cct_lightning.system.places import local_path
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ def output_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary path that becomes `path` when all went well, and vanishes when not.
 
     Args:
-        path: The file; its folder is made.
+        path: The file, as the user gave it; its folder is made.
         overwrite: Whether it may exist.
 
     Raises:
-        InputError: It exists, or its folder cannot be written.
+        InputError: It exists, is an address, or its folder cannot be written.
     """
+    path = local_path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: choose another name, or say --overwrite true.")
     try:

@@ -67,7 +67,7 @@ def predict(
         if value < 1:
             raise InputError(f"{option} is {value}: it must be at least 1.")
     files = find_images(paths)
-    with output_file(Path(out).expanduser(), overwrite=overwrite) as part:
+    with output_file(out, overwrite=overwrite) as part:
         predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
         errors = 0
         with part.open("w", newline="", encoding="utf-8") as file, progress() as bar:

@@ -8,6 +8,7 @@ from cct_lightning.comparison.runs import read_runs
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_text
+from cct_lightning.system.places import local_path
 
 
 def report(
@@ -40,7 +41,7 @@ def report(
         raise InputError(
             "Plotly is not installed: `pip install 'cct_lightning[report]'`, or use `cct compare`."
         ) from None
-    path = Path(out).expanduser()
+    path = local_path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"Cannot write {out}: give a file in a folder that exists.")
     comparison = compare_runs(read_runs(runs), by=by, metric=metric, baseline=baseline, columns=columns)

@@ -24,6 +24,7 @@ from cct_lightning.data.storage.decode import EXTENSIONS, Unreadable, WideRange,
 from cct_lightning.data.storage.tree import LeftOut, images_below
 from cct_lightning.errors import InputError
 from cct_lightning.system.machine import cores
+from cct_lightning.system.places import local_path
 
 T = TypeVar("T")
 _CHUNK = 32  # files per task of a thread: a small PNG takes 0.1 ms, about what handing out a task costs
@@ -39,7 +40,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         InputError: A path does not exist, or there is no image at all.
     """
     found: dict[Path, None] = {}
-    paths = [Path(path).expanduser() for path in paths]
+    paths = [local_path(path) for path in paths]
     for path in paths:
         if path.is_dir():
             left_out = LeftOut(path)

@@ -25,6 +25,7 @@ from cct_lightning.data.storage.image_files import decode_all, look
 from cct_lightning.data.storage.listing import listed
 from cct_lightning.data.storage.paths import cache_folders, default_root, writable
 from cct_lightning.errors import InputError
+from cct_lightning.system.places import local_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def _read(request: Request, place: Path) -> Arrays | Files:
 
 def _root(request: Request) -> Path:
     if request.root is not None:
-        return Path(request.root).expanduser()
+        return local_path(request.root)
     if request.source.made_of_images and request.source.torchvision is None:
         raise InputError(f"The data set {request.source.name!r} needs data.root: the folder that holds its images.")
     return default_root()

@@ -20,7 +20,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import is_compact, parse_arch
-from cct_lightning.system.places import cache_root
+from cct_lightning.system.places import cache_root, local_path
 
 ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror
 ATTEMPTS = 3  # connections in a row without a new byte before giving up
@@ -78,7 +78,7 @@ def published(name: str, tag: str | None = None) -> Published:
 def checkpoint_folder() -> Path:
     """Return where downloads are kept: `checkpoints` in CCT_CACHE/cct_lightning, else in the user's cache folder."""
     chosen = os.environ.get("CCT_CACHE")
-    return (Path(chosen).expanduser() / "cct_lightning" if chosen else cache_root()) / "checkpoints"
+    return (local_path(chosen) / "cct_lightning" if chosen else cache_root()) / "checkpoints"
 
 
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:

@@ -20,6 +20,7 @@ from torch import Tensor
 from cct_lightning.compat import state_dict_metadata
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reference import from_published
+from cct_lightning.system.places import local_path
 
 HPARAMS = "cct_lightning"  # where `cct convert` keeps the hyperparameters in formats that have no place for them
 _NESTED = ("state_dict", "model", "model_state_dict")  # where training scripts put the state dict
@@ -86,7 +87,7 @@ def load_verified(path: Path) -> dict[str, Any]:
 
 
 def _existing(path: Path) -> Path:
-    path = Path(path).expanduser()
+    path = local_path(path)
     if not path.is_file():
         what = "it is a folder" if path.is_dir() else "the file does not exist"
         raise InputError(f"No checkpoint at {path}: {what}, give the path of a .ckpt, .pth or .safetensors file.")
