@@ -24,13 +24,15 @@ from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
-from cct_lightning.runs.labels import closing_lines, costs, relative, start_message
+from cct_lightning.runs.labels import closing_lines, costs, nothing_left, relative, start_message
+from cct_lightning.runs.lock import check_unlocked, locked
 from cct_lightning.runs.metrics import VAL_ACC
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.runs.predictions import PredictionsFile
 from cct_lightning.runs.record import RunRecord
 from cct_lightning.runs.result import RunResult
 from cct_lightning.system.atomic import remove_leftovers, write_text
+from cct_lightning.system.places import local_path
 from cct_lightning.tracking.media import WandbMedia
 from cct_lightning.tracking.progress import Progress, progress
 from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload, wandb_logger, wandb_mode
@@ -65,6 +67,7 @@ class Run:
         folder: Its folder, which may hold an earlier part of it; None for a trial run (`fast_dev_run`).
         record: What it writes about itself; None for a trial run.
         checkpoint: The checkpoint to continue from; None to begin.
+        seen: The summary in its folder when the run was put together.
         notes: Lines for the user.
         finished: Nothing is left to do.
     """
@@ -77,6 +80,7 @@ class Run:
     folder: RunFolder | None = None
     record: RunRecord | None = None
     checkpoint: Path | None = None
+    seen: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     finished: bool = False
 
@@ -89,24 +93,27 @@ class Run:
         if self.folder is None or self.record is None:
             self.trainer.fit(self.model, datamodule=self.data)
             return None
-        if not self.finished:
-            self._begin(self.folder, self.record)
-            self._fit_and_test(self.folder)
-            self.record.finish(self.trainer)
-            if self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero:
+            if not self.finished:
+                self._fit_and_test(self.folder)
+            return RunResult(self.folder.path)
+        if self.finished:
+            print(nothing_left(self.record.summary))
+        else:
+            self.folder.make()
+            with locked(self.folder.path):
+                self._begin(self.folder, self.record)
+                self._fit_and_test(self.folder)
+                self.record.finish(self.trainer)
                 upload(self.trainer.loggers, self.folder, self.options.tracking, self.record.summary)
                 finish_wandb(self.trainer.loggers)
-        elif self.trainer.is_global_zero:
-            print("The run is finished: nothing is left to do. Train longer with a larger --trainer.max_epochs.")
-        if self.trainer.is_global_zero:
-            print(closing_lines(self.record.summary, self.folder))
+        print(closing_lines(self.record.summary, self.folder))
         return RunResult(self.folder.path)
 
     def _begin(self, folder: RunFolder, record: RunRecord) -> None:
-        """Make the run folder, and say what is about to be trained."""
-        if not self.trainer.is_global_zero:
-            return
-        folder.make()
+        """Write the configuration to the run folder, which is locked, and say what is about to be trained."""
+        if folder.summary() != self.seen:
+            raise InputError(f"Another process has just trained in {folder.path}: start the same command again.")
         remove_leftovers(folder.path)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -161,6 +168,7 @@ def build_run(options: Namespace) -> Run:
 
     folder = RunFolder.choose(options.run_dir, config)
     folder.check_writable()
+    seen = folder.summary()
     checkpoint, damage = find_checkpoint(folder.path, options.resume)
     if (stored := folder.config()) is not None:
         stored.check_same_run(config, folder.path)
@@ -169,7 +177,7 @@ def build_run(options: Namespace) -> Run:
 
     mode, note = wandb_mode(options.tracking.mode)
     loggers = _loggers(built, folder, config, mode=mode)
-    before = folder.summary() if checkpoint is not None else {}
+    before = seen if checkpoint is not None else {}
     record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
     bar = [progress()] if options.trainer.enable_progress_bar is not False else []
     callbacks = [*_listed(built.trainer.callbacks), *_callbacks(built, folder, record, loggers, data), *bar]
@@ -178,10 +186,12 @@ def build_run(options: Namespace) -> Run:
         logger=loggers,
         callbacks=callbacks,
         plugins=[*_listed(built.trainer.plugins), *checkpoint_io(options.trainer.strategy)] or None,
-        default_root_dir=options.trainer.default_root_dir or str(folder.path),
+        default_root_dir=str(local_path(options.trainer.default_root_dir or folder.path)),
         # Lightning would add its own bar beside the lines of a log file.
         enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
     )
+    if trainer.is_global_zero:  # which may have the lock already where others are put together
+        check_unlocked(folder.path)
     _check_built(trainer, model, data)
     return Run(
         options=options,
@@ -189,6 +199,7 @@ def build_run(options: Namespace) -> Run:
         model=model,
         data=data,
         trainer=trainer,
+        seen=seen,
         folder=folder,
         record=record,
         checkpoint=checkpoint,

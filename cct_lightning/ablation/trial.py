@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.lock import take_lock
+from cct_lightning.runs.lock import LOCKED_VARIABLE, take_lock
 from cct_lightning.runs.state import RunState, read_state
 
 STOP = ".stop"  # in the folder of the ablation: its runs are to save and end
@@ -79,7 +79,12 @@ def _attempt(job: Job, files: RunFolder, lock: IO[str]) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(job.threads),
+                "PYTHONUNBUFFERED": "1",
+                LOCKED_VARIABLE: job.folder,
+            },
             cwd=job.cwd,
             # Should this worker be killed, the folder stays locked until the child is dead.
             pass_fds=(lock.fileno(),),

@@ -1,6 +1,7 @@
 """The run folder: `runs/<name>/<id>/` holds all that repeats, continues or compares a run."""
 
 import json
+import math
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.metrics import TEST_ACC
 from cct_lightning.system.atomic import write_json
+from cct_lightning.system.places import local_path
 
 # running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait.
 Status = Literal["waiting", "running", "trained", "interrupted", "failed", "finished"]
@@ -21,6 +23,11 @@ Status = Literal["waiting", "running", "trained", "interrupted", "failed", "fini
 # Processes of one launch agree on the folder through this variable, which Lightning's subprocess launcher inherits.
 RUN_DIR_VARIABLE = "CCT_RUN_DIR"
 _LENGTHS = ("max_epochs", "max_steps", "max_time")
+
+
+def _limit(config: ResolvedConfig, key: str) -> float:
+    """Return the most epochs, steps or seconds that a run may train."""
+    return length_of(config.options["trainer"].get(key)) or math.inf
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -50,7 +57,7 @@ class RunFolder:
     WANDB = "wandb"  # the W&B run
     RECORD = "ablation.json"  # in an ablation: its place in the grid, how often it was tried, why it failed
     LOG = "log.txt"  # in an ablation: what its processes printed, of all attempts
-    LOCK = ".lock"  # in an ablation: held by the process that trains it
+    LOCK = ".lock"  # held by the process that trains the run, and names it
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -89,10 +96,18 @@ class RunFolder:
         summary, stored = self.summary(), self.config()
         if summary.get("status") != "finished" or "train_seconds" not in summary or stored is None:
             return False
-        before, now = stored.options["trainer"], asked.options["trainer"]
-        if any(length_of(now.get(key)) > length_of(before.get(key)) for key in _LENGTHS):
+        before, now = ({key: _limit(c, key) for key in _LENGTHS} for c in (stored, asked))
+        stopped_by = summary.get("stopped_by")
+        epochs = summary.get("epochs", 0) - (stopped_by != "max_epochs")  # the last one may have been cut short
+        reached = epochs >= now["max_epochs"] or summary.get("steps", 0) >= now["max_steps"]
+        asked_for = ["max_time"] if stopped_by == "max_time" else _LENGTHS
+        if not reached and any(now[key] > before[key] for key in asked_for):
             return False
         lengths = {f"trainer.{key}" for key in _LENGTHS}
+        if stopped_by == "callback":  # another one, or more of its patience, does not stop there
+            lengths.add("trainer.callbacks")
+            if stored.results.get("trainer.callbacks") != asked.results.get("trainer.callbacks"):
+                return False
         for key in sorted(k for k in stored.results if k.startswith("trainer.") and k not in lengths):
             if stored.results[key] != asked.results.get(key):
                 was, wanted = (config.flat.get(key) for config in (stored, asked))  # 1 is not 1.0 here
@@ -108,7 +123,7 @@ class RunFolder:
         while not parent.exists():
             parent = parent.parent
         writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-        held = [path for path in (self / self.CONFIG, self / self.METRICS) if path.exists()]
+        held = [path for path in (self / self.CONFIG, self / self.METRICS, self / self.LOCK) if path.exists()]
         if not writable or not all(os.access(path, os.W_OK) for path in held):
             raise InputError(
                 f"Cannot write the run folder {self.path}: {parent} is not a writable folder; give another --run_dir."
@@ -139,10 +154,10 @@ class RunFolder:
             The folder. All processes that one launch starts get the same.
 
         Raises:
-            InputError: Processes on several machines that share no name of their job.
+            InputError: An address, or processes on several machines that share no name of their job.
         """
         if run_dir is not None:
-            return cls(Path(run_dir).expanduser().absolute())
+            return cls(local_path(run_dir).absolute())
         owner, _, inherited = os.environ.get(RUN_DIR_VARIABLE, "").partition(":")
         if not inherited or owner == str(os.getpid()) or "LOCAL_RANK" not in os.environ:
             job = _job()

@@ -33,6 +33,16 @@ def start_message(model: Classifier, data: ImageDataModule, summary: dict[str, A
     )
 
 
+def nothing_left(summary: dict[str, Any]) -> str:
+    """Return the line that says why a finished run is not trained any more, and how it would be."""
+    stopped_by = summary.get("stopped_by", "max_epochs")
+    if stopped_by == "callback":
+        why, more = "a callback stopped it", "another --trainer.callbacks, or a larger --trainer.max_epochs"
+    else:
+        why, more = f"it has reached trainer.{stopped_by}", f"a larger --trainer.{stopped_by}"
+    return f"The run is finished ({why}): nothing is left to do. Train longer with {more}."
+
+
 def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
     """Return the last lines of a run: what it reached, and where everything is."""
     reached = {"test accuracy": summary.get(TEST_ACC), "best validation accuracy": summary.get(BEST_VAL_ACC)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.config.resolved import ResolvedConfig
@@ -26,6 +26,17 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     # Kilobytes, on a Mac bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def _stopped_by(trainer: pl.Trainer) -> str:
+    """Return which of the Trainer's limits ended the training, by its option's name, or `callback`."""
+    whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch  # an epoch that was cut short is counted, too
+    if whole and trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
+        return "max_epochs"
+    if 0 < trainer.max_steps <= trainer.global_step:
+        return "max_steps"
+    timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return "max_time" if any(left is not None and left <= 0 for left in timers) else "callback"
 
 
 class RunRecord(Callback):
@@ -135,6 +146,8 @@ class RunRecord(Callback):
         values: dict[str, Any] = {
             "status": "trained",
             "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "stopped_by": _stopped_by(trainer),
             "train_seconds": round(self.elapsed, 2),
             "memory_gb": round(peak_memory(pl_module.device), 3),
         }
