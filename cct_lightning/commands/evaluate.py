@@ -16,9 +16,12 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.system.places import local_path
 from cct_lightning.tracking.progress import quiet_libraries
 from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
 from cct_lightning.training.checks import match_classes
+
+_PLACES = ("root", "cache_dir")  # options of the data that say where files are
 
 
 def evaluate(command: str, args: Sequence[str]) -> None:
@@ -36,7 +39,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
         logger: WandbLogger | bool = False
         mode, _ = wandb_mode(options.tracking.mode)
         if command == "test" and options.run_dir is not None and mode != "disabled":
-            folder = Path(options.run_dir).expanduser().absolute()
+            folder = local_path(options.run_dir).absolute()
             config = ResolvedConfig.resolve(plain(options))
             logger = wandb_logger(folder, options.tracking, mode=mode, config=config, job_type="test")
         trainer = pl.Trainer(**{**built.trainer.as_dict(), "logger": logger, "enable_checkpointing": False})
@@ -51,7 +54,7 @@ test_command = functools.partial(evaluate, "test")
 def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     """Parse the words of `test` or `validate` on top of the model and the data of the run that a checkpoint comes from.
 
-    `--run_dir DIR` means its best checkpoint.
+    `--run_dir DIR` means its best checkpoint, and its folders and tracking as config.yaml there says.
 
     Raises:
         InputError: No checkpoint is given, or it cannot be used.
@@ -63,8 +66,9 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
         if option in found:
             found[option] = inline if equals else value
     path, run_dir = found["--ckpt_path"], found["--run_dir"]
-    if path is None and run_dir is not None:
-        checkpoint = RunFolder(Path(run_dir)).to_test
+    folder = None if run_dir is None else RunFolder(local_path(run_dir))
+    if path is None and folder is not None:
+        checkpoint = folder.to_test
         if not checkpoint.is_file():
             raise InputError(f"No checkpoint in {run_dir}: --run_dir takes the folder of a run of `cct fit`.")
         path = str(checkpoint)
@@ -77,7 +81,15 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     hparams = content["hyper_parameters"]
     # A converted checkpoint names its model alone; the data comes from the command line.
     config = content.get("config") or {"model": {k: v for k, v in hparams.items() if k not in LINKS}}
-    base = copy.deepcopy({key: config[key] for key in ("model", "data", SEED, "tracking") if key in config})
+    base = copy.deepcopy({key: config[key] for key in ("model", "data", SEED) if key in config})
+    # A checkpoint may be anybody's: where data and results are, only the user says, who may name the run's own folder.
+    data, own = base.setdefault("data", {}), folder.config() if folder is not None else None
+    places = {key: data.pop(key, None) for key in _PLACES}
+    if own is not None:
+        data |= {key: own.options["data"].get(key) for key in _PLACES}
+        base["tracking"] = own.options.get("tracking", {})
+    elif (root := places["root"]) is not None and not any(word.startswith("--data.root") for word in args):
+        print(f"The data.root of the checkpoint ({root}) is not followed: say --data.root, or --run_dir.")
     # The weights are in the checkpoint, and with them the position embedding that they hold.
     if base.get("model", {}).pop("pretrained", None) and "position" in hparams:
         base["model"]["position"] = hparams["position"]

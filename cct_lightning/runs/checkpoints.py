@@ -11,13 +11,14 @@ from cct_lightning.errors import InputError
 from cct_lightning.runs.checkpoint_io import load_verified
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.last_checkpoint import LastCheckpoint
+from cct_lightning.system.places import local_path
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, whose state names files relative to the run folder.
+    """Lightning's ModelCheckpoint of one file, best.ckpt, whose state names no folder.
 
-    Lightning stores absolute paths: a run folder that was moved would forget its best epoch when continued, and a
-    checkpoint that is shared would name its owner's folders.
+    Lightning stores absolute paths: a run folder that was moved would forget its best epoch when continued, a
+    checkpoint that is shared would name its owner's folders, and one of a stranger's could name yours.
     """
 
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
@@ -30,20 +31,20 @@ class RunCheckpoint(ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current) or trainer.strategy.reduce_boolean_decision(tie)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state with relative paths."""
-        return _replaced(super().state_dict(), str(self.dirpath), ".")
+        """Return the state without the run folder in its paths."""
+        return _placed(super().state_dict(), Path())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state with the paths of this folder."""
-        super().load_state_dict(_replaced(state_dict, ".", str(self.dirpath)))
+        """Restore the state with the paths of this folder, whatever they are in the checkpoint."""
+        super().load_state_dict(_placed(state_dict, Path(str(self.dirpath))))
 
 
-def _replaced(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, dict):
-        return {_replaced(key, old, new): _replaced(item, old, new) for key, item in value.items()}
-    if isinstance(value, str) and (value == old or value.startswith(f"{old}/")):
-        return str(Path(new + value[len(old) :]))
-    return value
+def _placed(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    # Lightning deletes the files that it has the paths of when a better epoch comes: none but our own.
+    best = str(folder / RunFolder.BEST)
+    paths = {key: best for key in ("best_model_path", "kth_best_model_path") if state.get(key)}
+    scores = dict(zip([best], state.get("best_k_models", {}).values(), strict=False))
+    return {**state, **paths, "last_model_path": "", "dirpath": str(folder), "best_k_models": scores}
 
 
 def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> list[Callback]:
@@ -82,10 +83,11 @@ def find_checkpoint(run_dir: Path, resume: str) -> tuple[Path | None, str]:
             )
         return None, ""
     if resume != "auto":
-        if not Path(resume).is_file():
+        path = local_path(resume)
+        if not path.is_file():
             raise InputError(f"No checkpoint at {resume}: --resume takes auto, never, or the path of a checkpoint.")
-        load_verified(Path(resume))
-        return Path(resume), ""
+        load_verified(path)
+        return path, ""
     damaged: list[str] = []
     for path in filter(Path.is_file, (run_dir / RunFolder.LAST, run_dir / RunFolder.PREVIOUS)):
         try:
