@@ -6,20 +6,23 @@ Names, types, defaults and help come from the signatures of `Classifier`, `Image
 
 import functools
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace
-from jsonargparse.typing import NonNegativeFloat
+from jsonargparse.typing import NonNegativeFloat, register_type
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.compat import whole_numbers_first
-from cct_lightning.config.one_sentence import OneSentence
+from cct_lightning.config.one_sentence import OneSentence, class_problem
 from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED, WHOLE_OR_SHARE
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
+from cct_lightning.errors import InputError
 from cct_lightning.models.parts import complete_spec, plain_spec
 from cct_lightning.models.pooling import POOLINGS, Pooling
 from cct_lightning.models.position import POSITIONS, PositionEmbedding
@@ -36,12 +39,32 @@ BASES: dict[str, tuple[Mapping[str, type], type]] = {
     "model.position": (POSITIONS, PositionEmbedding),
 }
 
+# Defaults of Lightning's classes that config.yaml holds in a form that can be read back: Timer's interval, and the
+# device of StochasticWeightAveraging.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+register_type(torch.device)
+
 
 class RunParser(OneSentence, LightningArgumentParser):
     """Lightning's parser, with errors in one sentence and without abbreviated options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})  # jsonargparse builds inner parsers with more
+
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """Build model, data and the classes that are named.
+
+        Raises:
+            InputError: A class cannot be built so: an argument is wrong, or a package is missing.
+        """
+        try:
+            return super().instantiate(*args, **kwargs)
+        except InputError:
+            raise
+        except ValueError as error:
+            if not str(error).startswith(("Does not validate", "Problem with given class_path")):
+                raise
+            raise InputError(class_problem(str(error))) from error
 
 
 @functools.cache
