@@ -6,27 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from cct_lightning.compat import end_launched_processes
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import plain, run_parser
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.world import world_size
+from cct_lightning.data.arguments import seed32
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.data.input_spec import stored_input_spec
-from cct_lightning.errors import InputError
+from cct_lightning.errors import InputError, TrainingFailed
 from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.labels import closing_lines, costs, nothing_left, relative, start_message
 from cct_lightning.runs.lock import check_unlocked, locked
-from cct_lightning.runs.metrics import VAL_ACC
+from cct_lightning.runs.metrics import LOGGED, VAL_ACC
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.runs.predictions import PredictionsFile
 from cct_lightning.runs.record import RunRecord
@@ -34,7 +35,7 @@ from cct_lightning.runs.result import RunResult
 from cct_lightning.system.atomic import remove_leftovers, write_text
 from cct_lightning.system.places import local_path
 from cct_lightning.tracking.media import WandbMedia
-from cct_lightning.tracking.progress import Progress, progress
+from cct_lightning.tracking.progress import progress
 from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload, wandb_logger, wandb_mode
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
@@ -47,11 +48,18 @@ from cct_lightning.training.checks import (
     device_type,
     devices_asked_for,
 )
-from cct_lightning.training.memory import keep_freed_memory
+from cct_lightning.training.memory import is_out_of_memory, keep_freed_memory, out_of_memory
 from cct_lightning.training.module import Classifier
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.precision import check_precision
 from cct_lightning.training.sharding import is_sharded
+from cct_lightning.training.trainer import (
+    build_trainer,
+    check_batches,
+    check_callbacks,
+    check_plugins,
+    check_trainer,
+)
 
 
 @dataclass(kw_only=True)
@@ -91,7 +99,7 @@ class Run:
             The result; None for a trial run.
         """
         if self.folder is None or self.record is None:
-            self.trainer.fit(self.model, datamodule=self.data)
+            self._fit_and_test(None)
             return None
         if not self.trainer.is_global_zero:
             if not self.finished:
@@ -124,14 +132,16 @@ class Run:
         continued = f", continued from {self.checkpoint.name}" if self.checkpoint else ""
         print("\n".join([f"Run folder {relative(folder.path)}{continued}", *filter(None, self.notes)]))
 
-    def _fit_and_test(self, folder: RunFolder) -> None:
+    def _fit_and_test(self, folder: RunFolder | None) -> None:
         if self.trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # What FSDP has trained stays sharded, and cannot be wrapped once more: a copy is tested.
         tested = copy.deepcopy(self.model) if is_sharded(self.trainer) else self.model
         try:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
-            if self.options.test_best and self.data.has_test:
+            if self.record is not None:
+                self.record.read_back()
+            if folder is not None and self.options.test_best and self.data.has_test:
                 self.trainer.test(
                     tested, datamodule=self.data, ckpt_path=folder.to_test, verbose=False, weights_only=True
                 )
@@ -139,7 +149,19 @@ class Run:
             if not isinstance(error, Stopped):
                 # The others may wait for this process in a collective operation for minutes.
                 end_launched_processes(self.trainer)
+            if is_out_of_memory(error):
+                raise TrainingFailed(self._out_of_memory()) from error
             raise
+
+    def _out_of_memory(self) -> str:
+        world, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        return out_of_memory(
+            tokens=costs(self.model)["tokens"],
+            img_size=self.data.img_size,
+            batch_size=self.data.local_batch_size(world, accumulate),
+            global_batch_size=self.data.global_batch_size,
+            precision=self.trainer.precision,
+        )
 
 
 def build_run(options: Namespace) -> Run:
@@ -157,12 +179,14 @@ def build_run(options: Namespace) -> Run:
     _check_options(options, dry=dry)
     _normalize_as_pretrained(options)
 
-    pl.seed_everything(options[SEED], workers=True)
+    pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
     built = run_parser("fit").instantiate(options)  # with the callbacks, loggers and plugins of the user's
-    model, data = built.model, built.data
+    model, data, callbacks = built.model, built.data, _listed(built.trainer.callbacks)
+    check_callbacks(callbacks, logged=LOGGED)
+    check_plugins(_listed(built.trainer.plugins))
     config = ResolvedConfig.resolve(plain(options), world_size=world_size(options.trainer))
     if dry:
-        trainer = _build_trainer(built.trainer, logger=False, enable_checkpointing=False)
+        trainer = build_trainer(built.trainer, logger=DummyLogger())  # Lightning keeps no checkpoint of it
         _check_built(trainer, model, data)
         return Run(options=options, config=config, model=model, data=data, trainer=trainer)
 
@@ -179,16 +203,17 @@ def build_run(options: Namespace) -> Run:
     loggers = _loggers(built, folder, config, mode=mode)
     before = seen if checkpoint is not None else {}
     record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
-    bar = [progress()] if options.trainer.enable_progress_bar is not False else []
-    callbacks = [*_listed(built.trainer.callbacks), *_callbacks(built, folder, record, loggers, data), *bar]
-    trainer = _build_trainer(
+    callbacks += _callbacks(built, folder, record, loggers, data)
+    if shown := options.trainer.enable_progress_bar is not False:
+        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [progress()]
+    trainer = build_trainer(
         built.trainer,
         logger=loggers,
         callbacks=callbacks,
         plugins=[*_listed(built.trainer.plugins), *checkpoint_io(options.trainer.strategy)] or None,
         default_root_dir=str(local_path(options.trainer.default_root_dir or folder.path)),
         # Lightning would add its own bar beside the lines of a log file.
-        enable_progress_bar=any(isinstance(callback, Progress) for callback in bar),
+        enable_progress_bar=shown and any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
     if trainer.is_global_zero:  # which may have the lock already where others are put together
         check_unlocked(folder.path)
@@ -211,6 +236,7 @@ def build_run(options: Namespace) -> Run:
 def _check_options(options: Namespace, *, dry: bool) -> None:
     """Find what is wrong before data are downloaded or decoded."""
     trainer, optim = options.trainer, Optim(**options.model.optim.as_dict())
+    check_trainer(trainer, test_best=options.test_best)
     check_training(
         optim.for_a_trial() if dry else optim,
         epochs=1 if dry else trainer.max_epochs,
@@ -249,18 +275,7 @@ def _check_built(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) 
     check_devices(trainer.num_devices, device)
     check_sharding(trainer, optimizer=model.optim.optimizer, ema_decay=model.ema_decay)
     data.prepare(trainer)
-
-
-def _build_trainer(options: Namespace, **ours: Any) -> pl.Trainer:
-    try:
-        trainer = pl.Trainer(**{**options.as_dict(), **ours})
-    except ValueError as error:
-        # A combination of devices and strategy that Lightning refuses.
-        raise InputError(" ".join(str(error).split())) from error
-    if trainer.strategy.root_device.type == "cuda":
-        # TF32 where a run is in float32, as PyTorch has it for convolutions anyway, and timm's training for all.
-        torch.set_float32_matmul_precision("high")
-    return trainer
+    check_batches(trainer, data)
 
 
 def _loggers(built: Namespace, folder: RunFolder, config: ResolvedConfig, *, mode: str) -> list[Logger]:

@@ -13,6 +13,7 @@ from cct_lightning.commands.failures import exit_on_known_errors
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import LINKS, parse, plain, run_parser
 from cct_lightning.config.resolved import ResolvedConfig
+from cct_lightning.data.arguments import seed32
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder
@@ -20,6 +21,7 @@ from cct_lightning.system.places import local_path
 from cct_lightning.tracking.progress import quiet_libraries
 from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
 from cct_lightning.training.checks import match_classes
+from cct_lightning.training.trainer import build_trainer
 
 _PLACES = ("root", "cache_dir")  # options of the data that say where files are
 
@@ -33,7 +35,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
     quiet_libraries()
     with exit_on_known_errors(command):
         options = evaluation_options(command, args)
-        pl.seed_everything(options[SEED], workers=True)
+        pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
         built = run_parser(command).instantiate(options)
         match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
         logger: WandbLogger | bool = False
@@ -42,7 +44,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
             folder = local_path(options.run_dir).absolute()
             config = ResolvedConfig.resolve(plain(options))
             logger = wandb_logger(folder, options.tracking, mode=mode, config=config, job_type="test")
-        trainer = pl.Trainer(**{**built.trainer.as_dict(), "logger": logger, "enable_checkpointing": False})
+        trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False)
         run = trainer.test if command == "test" else trainer.validate
         run(built.model, datamodule=built.data, ckpt_path=options.ckpt_path, weights_only=True)
 

@@ -1,7 +1,9 @@
 """What goes wrong while a run goes on: one sentence and the usual exit code, no traceback, where the cause is known."""
 
 import errno
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,8 +12,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from cct_lightning.errors import InputError, TrainingFailed
+from cct_lightning.training.memory import is_out_of_memory
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Read error")
+# What a library raises with a message for its user; a KeyError or a ZeroDivisionError is an accident.
+_DELIBERATE = (ImportError, NotImplementedError, RuntimeError, TypeError, ValueError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,10 +28,13 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f" {error.filename}" if error.filename else ""
         return f"Cannot write{where} ({error.strerror}): make room and start the same command again."
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
+    if is_out_of_memory(error):
+        return "Out of memory: give a smaller --data.batch_size."
+    if isinstance(error, torch.distributed.DistNetworkError):
+        address = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         return (
-            "Out of memory: halve --data.batch_size and double --trainer.accumulate_grad_batches, which keeps the "
-            "images of a step, or use --trainer.precision bf16-mixed."
+            f"The processes of this run cannot meet at {address} (MASTER_ADDR:MASTER_PORT), which may be in use or "
+            f"unreachable: unset the variables or set others. {text.splitlines()[0]}"
         )
     if isinstance(error, RuntimeError) and "DataLoader worker" in text:
         return (
@@ -38,7 +46,15 @@ def explain(error: Exception) -> str | None:
             "Another process of this run has ended; its own message says why. The same command continues from the "
             "last checkpoint."
         )
+    if isinstance(error, _DELIBERATE) and _raised_in(error) in ("lightning_fabric", "pytorch_lightning", "wandb"):
+        return f"{' '.join(text.split()).rstrip('.')}. What was trained is kept: the same --run_dir continues."
     return None
+
+
+def _raised_in(error: Exception) -> str:
+    """Return the package whose code raised an error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 @contextmanager

@@ -116,7 +116,7 @@ _COUNTS = ("kernel_size", "conv_blocks", "depth", "embed_dim", "num_heads", "in_
 # Option -> least, most.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_COUNTS, (1, inf)),
-    **{"mlp_ratio": (1e-6, inf), "attn_drop": (0, 1), "proj_drop": (0, 1), "drop_path_rate": (0, 0.999)},
+    **{"mlp_ratio": (1e-6, inf), "attn_drop": (0, 0.999), "proj_drop": (0, 0.999), "drop_path_rate": (0, 0.999)},
 }
 
 

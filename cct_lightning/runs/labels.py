@@ -48,6 +48,7 @@ def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
     reached = {"test accuracy": summary.get(TEST_ACC), "best validation accuracy": summary.get(BEST_VAL_ACC)}
     lines = [(title, f"{100 * value:.2f} %") for title, value in reached.items() if value is not None]
     lines += [("training", f"{summary['train_seconds']:.0f} s, {summary.get('images_per_s', 0):,.0f} images/s")]
-    lines += [("run folder", relative(folder.path)), ("checkpoint", relative(folder.to_test))]
+    lines += [("run folder", relative(folder.path))]
+    lines += [("checkpoint", relative(folder.to_test))] if folder.to_test.is_file() else []
     lines += [("W&B run", relative(path)) for path in sorted((folder / RunFolder.WANDB).glob("*run-*"))[-1:]]
     return "\n".join(f"{title:26}{value}" for title, value in lines)

@@ -10,6 +10,11 @@ from typing import Literal
 TRAIN_LOSS, TRAIN_SPEED = "train/loss", "train/images_per_s"
 VAL_ACC, VAL_LOSS = "val/acc", "val/loss"
 TEST_ACC, TEST_LOSS = "test/acc", "test/loss"
+# What every run logs by itself, and so what a callback may monitor.
+LOGGED = (
+    VAL_ACC, VAL_LOSS, "val/acc5", TRAIN_LOSS, "train/loss_step", "train/grad_norm",
+    TRAIN_SPEED, "train/images_seen", "train/memory_gb", "epoch", "step",
+)  # fmt: skip
 BEST_VAL_ACC = f"best_{VAL_ACC}"
 CURVES = (VAL_ACC, VAL_LOSS, TRAIN_LOSS)  # what is drawn by epoch where runs are compared
 COSTS = ("params", "macs", "images_per_s", "seconds")  # what a run costs, in its summary

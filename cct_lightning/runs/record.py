@@ -71,6 +71,10 @@ class RunRecord(Callback):
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(values)
 
+    def read_back(self) -> None:
+        """Take over what processes of the Trainer's own have written: ddp_fork and ddp_spawn train in such alone."""
+        self.summary |= self.folder.summary()
+
     @property
     def elapsed(self) -> float:
         """Seconds since the run began, those of the processes that it was continued from included."""
@@ -171,6 +175,7 @@ class RunRecord(Callback):
 
     def finish(self, trainer: pl.Trainer) -> None:
         """Mark the run as finished: training and test are done."""
+        self.read_back()
         self._update(trainer, status="finished", seconds=round(self.elapsed, 2))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
