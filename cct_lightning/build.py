@@ -14,7 +14,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from cct_lightning.compat import end_launched_processes
 from cct_lightning.config.options import SEED
-from cct_lightning.config.parser import plain, run_parser
+from cct_lightning.config.parser import instantiate, plain
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.world import world_size
 from cct_lightning.data.arguments import seed32
@@ -180,7 +180,7 @@ def build_run(options: Namespace) -> Run:
     _normalize_as_pretrained(options)
 
     pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
-    built = run_parser("fit").instantiate(options)  # with the callbacks, loggers and plugins of the user's
+    built = instantiate("fit", options)  # with the callbacks, loggers and plugins of the user's
     model, data, callbacks = built.model, built.data, _listed(built.trainer.callbacks)
     check_callbacks(callbacks, logged=LOGGED)
     check_plugins(_listed(built.trainer.plugins))

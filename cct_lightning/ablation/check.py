@@ -6,7 +6,7 @@ from typing import Any
 from cct_lightning.ablation.grid import GridRun
 from cct_lightning.ablation.plan import Checked
 from cct_lightning.config.options import SEED
-from cct_lightning.config.parser import parse, plain, run_parser
+from cct_lightning.config.parser import instantiate, parse, plain
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.labels import costs
@@ -33,7 +33,7 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
             # Many runs differ in the seed alone.
             key = str({name: value for name, value in config.flat.items() if name != SEED})
             if key not in known:
-                built = run_parser("fit").instantiate(options)
+                built = instantiate("fit", options)
                 if prepare:
                     built.data.prepare()
                 known[key] = costs(built.model)

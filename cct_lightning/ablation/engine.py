@@ -85,16 +85,12 @@ def cluster(address: str | None) -> Iterator[tuple[int, float]]:
         address: `auto` or host:port of a running cluster; None starts one here.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers.
+        InputError: No cluster answers.
     """
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "Ray is not installed: `pip install 'cct_lightning[ablate]'`, or use `wandb sweep` and `wandb agent`."
-        ) from None
+    import ray
+
     # Nothing is stored in Ray's shared memory; this is the least it takes.
     here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
     options: dict[str, Any] = here if address is None else {"address": address}

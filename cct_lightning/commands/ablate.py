@@ -13,6 +13,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
 from cct_lightning.system.durations import duration
+from cct_lightning.system.importing import require_extra
 from cct_lightning.system.machine import cores
 from cct_lightning.system.places import local_path
 
@@ -44,6 +45,8 @@ def ablate(
         InputError: A grid, an option or data with which the runs would not start.
         SystemExit: Code 1 when a run failed, 130 when interrupted.
     """
+    if not dry_run:
+        require_extra("ablate", "ray", purpose="cct ablate")
     # Parsed first, since the imports take seconds.
     settings = override(read_grid(find_grid(grid)), set)
     from cct_lightning.ablation.check import check_runs

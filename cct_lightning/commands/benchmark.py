@@ -16,6 +16,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.runs.environment import environment
 from cct_lightning.system.atomic import write_json
+from cct_lightning.system.importing import require_extra
 from cct_lightning.system.places import local_path
 from cct_lightning.training.checks import check_compiler
 from cct_lightning.training.precision import best_precision, check_precision
@@ -98,6 +99,8 @@ def benchmark(
     Raises:
         InputError: An option out of its range, or a device, precision, compiler or package that is missing.
     """
+    if peer is not None:
+        require_extra(*(("timm", "timm") if peer == "timm" else ("benchmark", "vit_pytorch")), purpose=f"--peer {peer}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

@@ -48,7 +48,7 @@ def build(case: Case) -> nn.Module:
     """Build the model of a case.
 
     Raises:
-        InputError: The peer has no such model, or is not installed.
+        InputError: The peer has no such model.
     """
     ours = create_model(case.arch, img_size=(case.img_size, case.img_size))
     if case.maker == "ours":
@@ -58,10 +58,8 @@ def build(case: Case) -> nn.Module:
     arch = ours.arch
     both: dict[str, Any] = {"num_classes": arch.num_classes, "num_heads": arch.num_heads, "mlp_ratio": arch.mlp_ratio}
     if case.maker == "timm":
-        try:
-            from timm.models.vision_transformer import VisionTransformer
-        except ImportError as error:
-            raise InputError("--peer timm needs the package timm: pip install timm.") from error
+        from timm.models.vision_transformer import VisionTransformer
+
         return VisionTransformer(
             img_size=case.img_size,
             patch_size=case.img_size // ours.tokenizer.grid(arch.img_size)[0],
@@ -71,10 +69,8 @@ def build(case: Case) -> nn.Module:
             drop_path_rate=arch.drop_path_rate,
             **both,
         )
-    try:
-        from vit_pytorch.cct import CCT
-    except ImportError as error:
-        raise InputError("--peer vit-pytorch needs the package vit-pytorch: pip install vit-pytorch.") from error
+    from vit_pytorch.cct import CCT
+
     if (arch.tokenizer, arch.pool) != ("conv", "seqpool"):
         raise InputError(f"vit-pytorch has CCT alone, {case.arch} is another family: use --peer timm.")
     stride, padding = conv_geometry(arch.kernel_size)

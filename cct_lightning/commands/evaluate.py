@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
 from cct_lightning.config.options import SEED
-from cct_lightning.config.parser import LINKS, parse, plain, run_parser
+from cct_lightning.config.parser import LINKS, instantiate, parse, plain
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.arguments import seed32
 from cct_lightning.errors import InputError
@@ -36,7 +36,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
     with exit_on_known_errors(command):
         options = evaluation_options(command, args)
         pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
-        built = run_parser(command).instantiate(options)
+        built = instantiate(command, options)
         match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
         logger: WandbLogger | bool = False
         mode, _ = wandb_mode(options.tracking.mode)

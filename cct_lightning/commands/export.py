@@ -23,6 +23,7 @@ from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import load_model
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
 from cct_lightning.models.weights.reader import StoredWeights
+from cct_lightning.system.importing import require_extra
 from cct_lightning.system.places import local_path
 
 _FREE_BATCH = ({0: torch.export.Dim("batch", min=1)},)
@@ -60,13 +61,7 @@ def export(
     if out.suffix != _ENDINGS[format]:
         raise InputError(f"{out} must end in {_ENDINGS[format]} for the format {format}.")
     if format == "onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                "Export to ONNX needs onnx and onnxscript, which are not installed: pip install 'cct_lightning[onnx]'."
-            ) from error
+        require_extra("onnx", "onnx", "onnxscript", purpose="Export to ONNX")
     with output_file(out, overwrite=overwrite) as part:
         model, stored = load_model(ckpt, arch=arch, img_size=img_size)
         about = metadata(model, stored, img_size)

@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # Commands that parse their words themselves; the others get their options from the function's signature.
 OWN_PARSER = ("fit", "validate", "test", "models")
 
+_CLOSED = 141  # the exit code that a shell shows for SIGPIPE
+
 USAGE = """\
 usage: cct COMMAND [options]
 
@@ -87,12 +89,35 @@ def run(args: Sequence[str]) -> None:
 def main() -> int:
     """Entry point of `cct`: bad input gives one sentence and exit code 2."""
     args = sys.argv[1:]
-    # A user's own parts may lie in the working directory; last, so that nothing there hides an installed package.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     try:
+        # A user's own parts may lie in the working directory; last, so that nothing there hides an installed package.
+        if (folder := _working_directory()) not in sys.path:
+            sys.path.append(folder)
         run(args)
+        sys.stdout.flush()
     except InputError as error:
         print(f"cct {args[0] if args else ''}: {error}".replace("cct :", "cct:"), file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return _CLOSED
     return 0
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise InputError("The working directory has been deleted: change to one that exists.") from None
+
+
+def _output_is_closed() -> bool:
+    """Tell whether nobody reads what is printed, as in `cct --help | head`; then nothing more is printed."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -8,6 +8,7 @@ from cct_lightning.comparison.runs import read_runs
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_text
+from cct_lightning.system.importing import require_extra
 from cct_lightning.system.places import local_path
 
 
@@ -35,12 +36,7 @@ def report(
     Raises:
         InputError: No runs, an option, metric, baseline or column that none of them has, or Plotly is not installed.
     """
-    try:
-        import plotly  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "Plotly is not installed: `pip install 'cct_lightning[report]'`, or use `cct compare`."
-        ) from None
+    require_extra("report", "plotly", purpose="cct report")
     path = local_path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise InputError(f"Cannot write {out}: give a file in a folder that exists.")

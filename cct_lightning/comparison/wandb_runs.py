@@ -1,6 +1,7 @@
 """Runs of a W&B project, read through its API."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from cct_lightning.comparison.runs import Run
@@ -20,14 +21,29 @@ def fetch_runs(project: str, *, group: str | None = None) -> list[Run]:
         raise InputError(f"{project!r} is no W&B project: give ENTITY/PROJECT.")
     import wandb
 
-    try:
+    with wandb_answers(f"Cannot read the W&B project {project}"):
         found = wandb.Api().runs(project, filters={"group": group} if group else None)
-        return [
-            to_run({"name": run.name, "state": run.state, "config": run.config, "summary": dict(run.summary)})
-            for run in found
+        records = [
+            {"name": run.name, "state": run.state, "config": run.config, "summary": dict(run.summary)} for run in found
         ]
-    except (wandb.Error, ValueError) as error:
-        raise InputError(f"Cannot read the W&B project {project}: {' '.join(str(error).split())[:200]}") from error
+    return list(map(to_run, records))
+
+
+@contextmanager
+def wandb_answers(failed: str) -> Iterator[None]:
+    """Turn what wandb raises when its server refuses, fails or answers with something else into one sentence.
+
+    Args:
+        failed: The beginning of the sentence, such as `Cannot read the W&B project lab/cct`.
+
+    Raises:
+        InputError: In place of any other error: wandb passes on those of its HTTP client and of its parsing.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{failed}: {reason}") from error
 
 
 def to_run(record: Mapping[str, Any]) -> Run:

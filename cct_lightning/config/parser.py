@@ -51,21 +51,6 @@ class RunParser(OneSentence, LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})  # jsonargparse builds inner parsers with more
 
-    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
-        """Build model, data and the classes that are named.
-
-        Raises:
-            InputError: A class cannot be built so: an argument is wrong, or a package is missing.
-        """
-        try:
-            return super().instantiate(*args, **kwargs)
-        except InputError:
-            raise
-        except ValueError as error:
-            if not str(error).startswith(("Does not validate", "Problem with given class_path")):
-                raise
-            raise InputError(class_problem(str(error))) from error
-
 
 @functools.cache
 def run_parser(command: str) -> RunParser:
@@ -139,6 +124,23 @@ def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None =
             part = BASES.get(key)
             options[key] = complete_spec(key, options[key], *part) if part else plain_spec(key, options[key])
     return options
+
+
+def instantiate(command: str, options: Namespace) -> Namespace:
+    """Build model, data and the classes that parsed options name.
+
+    Raises:
+        InputError: One cannot be built so: an argument is wrong, or a package is missing.
+    """
+    try:
+        built: Namespace = run_parser(command).instantiate(options)
+    except ValueError as error:
+        if isinstance(error, InputError) or not str(error).startswith(
+            ("Does not validate", "Problem with given class")
+        ):
+            raise
+        raise InputError(class_problem(str(error))) from error
+    return built
 
 
 def plain(options: Namespace) -> dict[str, Any]:

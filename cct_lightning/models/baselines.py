@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.vision_transformer import VisionTransformer
 
 from cct_lightning.errors import InputError
+from cct_lightning.system.importing import require_extra
 
 
 def _conv(in_chans: int, out_chans: int) -> nn.Conv2d:
@@ -95,12 +96,9 @@ def _vit_b_16(img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.
 
 
 def _deit(name: str, img_size: tuple[int, int], in_chans: int, num_classes: int) -> nn.Module:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"{name} comes from timm, which is not installed: pip install 'cct_lightning[timm]'."
-        ) from error
+    require_extra("timm", "timm", purpose=f"The model {name}")
+    import timm
+
     if img_size[0] % 16 or img_size[1] % 16:
         raise InputError(
             f"{name} takes images whose sides are multiples of 16 pixels, not {img_size[0]}x{img_size[1]}: "

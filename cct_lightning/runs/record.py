@@ -42,7 +42,7 @@ def _stopped_by(trainer: pl.Trainer) -> str:
 class RunRecord(Callback):
     """Keep `summary.json` and `environment.json`, and W&B's config and summary; log images per second.
 
-    The clock runs from the first to the last batch of each training epoch, so validation and checkpoints do not count.
+    The clock runs from the start of a training epoch to its last batch; validations within it do not count.
 
     Args:
         folder: Run folder.
@@ -58,7 +58,7 @@ class RunRecord(Callback):
         kept = {key: value for key, value in (before or {}).items() if key != "reason"}
         self.summary: dict[str, Any] = {**kept, "status": "running", **costs}
         self.began = time.perf_counter()
-        self.epoch_began = self.epoch_ended = 0.0
+        self.epoch_began = self.epoch_ended = self.validation_began = self.validating = 0.0
         self.epoch_images = self.images = self.timed_images = 0
         self.seconds = self.elapsed_before = 0.0
 
@@ -119,7 +119,7 @@ class RunRecord(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.epoch_began, self.epoch_images = time.perf_counter(), 0
+        self.epoch_began, self.epoch_images, self.validating = time.perf_counter(), 0, 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -128,6 +128,8 @@ class RunRecord(Callback):
         if trainer.is_last_batch and pl_module.device.type != "cpu":
             torch.accelerator.synchronize(pl_module.device)  # or the clock stops while a GPU still has steps to do
         self.epoch_ended = time.perf_counter()
+        # A validation before this batch was within the epoch, not at its end.
+        self.epoch_began, self.validating = self.epoch_began + self.validating, 0.0
         images = len(batch.image) * trainer.world_size
         self.epoch_images, self.images = self.epoch_images + images, self.images + images
 
@@ -139,6 +141,16 @@ class RunRecord(Callback):
             pl_module.log("train/images_per_s", self.epoch_images / seconds, rank_zero_only=True)
         pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
         pl_module.log("train/memory_gb", peak_memory(pl_module.device), rank_zero_only=True)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        if pl_module.device.type != "cpu":
+            torch.accelerator.synchronize(pl_module.device)  # or training steps that a GPU still has to do count in it
+        self.validation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the clock run on."""
+        self.validating += time.perf_counter() - self.validation_began
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the images seen beside the metrics of the validation, as an x axis."""

@@ -1,6 +1,7 @@
-"""A user's own code by its import path, such as `my_lab.pooling.GemPool`."""
+"""What may be missing: a user's own code by its import path, such as `my_lab.GemPool`, and optional packages."""
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from cct_lightning.errors import InputError
@@ -34,3 +35,19 @@ def import_class(path: str, what: str, base: type) -> type:
         public = f"{base.__module__}.{base.__qualname__}".replace("torch.nn.modules.module.", "torch.nn.")
         raise InputError(f"The {what} {path!r} is not a subclass of {public}.")
     return found
+
+
+def require_extra(extra: str, *modules: str, purpose: str) -> None:
+    """Check that optional packages are installed, without importing them.
+
+    Args:
+        extra: The extra of cct_lightning that installs them.
+        *modules: Their import names.
+        purpose: What needs them, for the message: `--peer timm`, `cct ablate`.
+
+    Raises:
+        InputError: One is missing.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        names = " and ".join(missing).replace("_", "-")
+        raise InputError(f"{purpose} needs {names}, not installed here: pip install 'cct_lightning[{extra}]'.")

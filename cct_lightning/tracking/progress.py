@@ -74,11 +74,15 @@ class EpochLines(Callback):
     """One line an epoch, for logs of batch jobs."""
 
     def __init__(self) -> None:
-        self.began, self.first = time.perf_counter(), 0
+        self.began, self.first, self.validated = time.perf_counter(), 0, False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock from which the time left is estimated."""
-        self.began, self.first = time.perf_counter(), trainer.global_step
+        self.began, self.first, self.validated = time.perf_counter(), trainer.global_step, False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the epoch has metrics of a validation; else those of an epoch before would be in its line."""
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's metrics and the time left."""
@@ -87,8 +91,9 @@ class EpochLines(Callback):
         of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = f"epoch {trainer.current_epoch + 1}{of_all}"
         for key in (TRAIN_LOSS, VAL_LOSS, VAL_ACC, TRAIN_SPEED):
-            if key in trainer.callback_metrics:
+            if key in trainer.callback_metrics and (self.validated or key not in (VAL_LOSS, VAL_ACC)):
                 line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if key == TRAIN_SPEED else '.4f'}}"
+        self.validated = False
         # By steps: a run may have continued in mid-epoch.
         done, left = trainer.global_step - self.first, trainer.estimated_stepping_batches - trainer.global_step
         seconds = (time.perf_counter() - self.began) / max(1, done) * max(0, left)

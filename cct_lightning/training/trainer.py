@@ -125,7 +125,7 @@ def check_plugins(plugins: Sequence[object]) -> None:
 def check_batches(trainer: pl.Trainer, data: ImageDataModule) -> None:
     """Check the Trainer's options that count batches, or shares of them, against the prepared data."""
     data.trainer = trainer
-    loaders = {"train": data.train_dataloader()}
+    loaders: dict[str, Any] = {"train": data.train_dataloader()}
     loaders |= {"val": data.val_dataloader()} if data.has_val else {}
     loaders |= {"test": data.test_dataloader()} if data.has_test else {}
     found: dict[str, int] = {}
@@ -133,7 +133,8 @@ def check_batches(trainer: pl.Trainer, data: ImageDataModule) -> None:
         there, limit = len(loader), getattr(trainer, f"limit_{split}_batches")
         found[split] = min(there, limit) if isinstance(limit, int) else int(there * limit)
         if limit and not found[split]:
-            name = "overfit_batches" if limit == trainer.overfit_batches else f"limit_{split}_batches"
+            overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]
+            name = "overfit_batches" if limit == overfit else f"limit_{split}_batches"
             raise InputError(f"trainer.{name} {limit} of {there} batches is less than one: give 1, or a larger share.")
     interval, batches = trainer.val_check_interval, found["train"]
     if not batches:
