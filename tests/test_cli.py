@@ -1,6 +1,7 @@
 """The command line: help at once, recipes by name, and bad input in one sentence before anything starts."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,47 @@ print("HEAVY", heavy)
 def test_light_commands_import_nothing_heavy(args: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", LIGHT, *args], capture_output=True, text=True)
     assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_what_is_printed(unbuffered: str) -> None:
+    # As in `cct --help | head -1`: buffered, the output fails at the end, unbuffered, in the middle.
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "cct_lightning", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_working_directory_that_is_gone(cct: Cct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = cct("fit", "--config", "digits")
+    assert code == 2
+    assert err == "cct fit: The working directory has been deleted: change to one that exists.\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "args"),
+    [
+        ("ray", "ablate", ["ablate", "digits"]),
+        ("timm", "timm", ["benchmark", "--peer", "timm"]),
+        ("vit_pytorch", "benchmark", ["benchmark", "--peer", "vit-pytorch"]),
+        ("plotly", "report", ["report", "nowhere"]),
+        ("wandb_workspaces", "dashboard", ["dashboard", "nowhere", "--ablation", "none"]),
+        ("onnx", "onnx", ["export", "nowhere.ckpt"]),
+    ],
+)
+def test_a_missing_extra_is_said_first(
+    module: str, extra: str, args: list[str], cct: Cct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    code, out, err = cct(*args)
+    assert (code, out) == (2, "")
+    assert f"needs {module.replace('_', '-')}, not installed here: pip install 'cct_lightning[{extra}]'." in err
 
 
 def test_help_names_every_command_and_recipe(cct: Cct) -> None:
@@ -166,6 +208,15 @@ BAD: dict[str, tuple[str, str]] = {
     "more devices, early": (f"{NO_DATA} --trainer.accelerator cpu --trainer.devices 4096", "4096 devices are asked"),
     "no devices, early": (f"{NO_DATA} --trainer.devices 0", "trainer.devices must be at least 1"),
     "divided batch, early": (f"{NO_DATA} --data.global_batch_size 99 --trainer.num_nodes 2", "divided by 2 devices"),
+    "validation, early": (f"{NO_DATA} --trainer.val_check_interval 0", "val_check_interval is 0"),
+    "untested run, early": (f"{NO_DATA} --trainer.enable_checkpointing false", "add --test_best false"),
+    "seed": ("--seed_everything -1", "seed_everything is a whole number from 0"),
+    "interval of validation": ("--trainer.val_check_interval 3", "an epoch has 1 batches"),
+    "share of the test": ("--trainer.limit_test_batches 0.001", "limit_test_batches 0.001 of 6 batches is less than"),
+    "no attention left": ("--model.attn_drop 1", "attn_drop is 1.0: it must be between 0 and 0.999"),
+    "device list": ("--trainer.accelerator cpu --trainer.devices [0,1]", "should be an int > 0"),
+    "plugin": ("--trainer.plugins+=lightning_fabric.plugins.TorchCheckpointIO", "leave TorchCheckpointIO out"),
+    "argument of a class": ("--trainer.callbacks+=EarlyStopping", "EarlyStopping: the following arguments are"),
     "no epochs": ("--trainer.max_epochs 0", "max_epochs"),
     "data root missing": ("--data.name mnist --data.root nowhere", "nowhere"),
     "data root empty": ("--data.name mnist --data.root empty --data.download false", "empty"),

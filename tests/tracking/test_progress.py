@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, LambdaCallback, RichProgressBar
 from pytorch_lightning.demos.boring_classes import BoringModel
 
@@ -56,3 +57,27 @@ def test_metrics_beside_the_bar_are_not_read_at_every_step(monkeypatch: pytest.M
     assert [bar.get_metrics(trainer, model) for _ in range(3)] == [{"train/loss_step": 1}] * 3
     monkeypatch.setattr(progress, "_SECONDS_SHOWN", 0)
     assert bar.get_metrics(trainer, model) == {"train/loss_step": 2}
+
+
+def test_a_line_of_an_epoch_without_validation_has_none_of_an_earlier_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Model(BoringModel):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val/acc", torch.tensor(0.5))
+
+    pl.Trainer(
+        max_epochs=3,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        check_val_every_n_epoch=2,
+        callbacks=[EpochLines()],
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(Model())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert ["val/acc" in line for line in lines] == [False, True, False]
