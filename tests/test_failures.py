@@ -23,8 +23,6 @@ def raised(function: Callable[[], object]) -> Exception:
 
 
 def test_what_lightning_raises_on_purpose_is_its_sentence() -> None:
-    told = explain(raised(lambda: pl.Trainer(accelerator="cpu", devices=0, logger=False).fit(None)))
-    assert told is None or "Traceback" not in told
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     told = explain(raised(lambda: trainer.fit(torch.nn.Linear(1, 1))))  # type: ignore[arg-type]
     assert told is not None
