@@ -117,6 +117,26 @@ def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batc
         }
 
 
+def start_next_epoch(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Let a run with `max_steps` continue after a complete epoch: Lightning would restart in it, and train nothing.
+
+    Without `max_steps` Lightning sees that the epoch is complete.
+
+    Args:
+        trainer: About to restore the checkpoint.
+        checkpoint: As read; changed in place.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    counts = loops["epoch_progress"]["current"]
+    progress = loops["epoch_loop.batch_progress"]
+    if trainer.max_steps == -1 or counts["completed"] != counts["ready"] or not progress["is_last_batch"]:
+        return
+    progress["current"] = dict.fromkeys(progress["current"], 0)
+    progress["is_last_batch"] = False
+    # Lightning takes the missing first batch for one that has ended a validation and a step.
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
 def rebuilds_constants(module: type[T]) -> type[T]:
     """Decorate a torch.nn.Module that computes its constants again, by `set_constants()`, after every `.to()`.
 

@@ -16,7 +16,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import distributed
 
-from cct_lightning.compat import make_restart_exact
+from cct_lightning.compat import make_restart_exact, start_next_epoch
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Interrupts, Stopped
 
@@ -102,7 +102,8 @@ class LastCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let the patience that is asked for win over the checkpoint's, which EarlyStopping would take."""
+        """Continue in the next epoch; the patience that is asked for wins over the checkpoint's."""
+        start_next_epoch(trainer, checkpoint)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and (state := checkpoint["callbacks"].get(callback.state_key)):
                 state["patience"] = callback.patience

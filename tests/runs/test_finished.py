@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import cct_lightning
@@ -87,3 +88,13 @@ def test_steps_go_on_with_more_steps_and_with_no_limit(tmp_path: Path) -> None:
     assert (summary["steps"], summary["stopped_by"]) == (3, "max_steps")
     summary = train(tmp_path, max_epochs=2)
     assert (summary["steps"], summary["epochs"], summary["stopped_by"]) == (4, 2, "max_epochs")
+
+
+def test_steps_that_end_with_an_epoch_go_on_in_the_next(tmp_path: Path) -> None:
+    whole, two = tmp_path / "whole", tmp_path / "two"
+    train(whole, max_epochs=3, max_steps=6, schedule="constant")
+    train(two, max_epochs=1, max_steps=2, schedule="constant")
+    train(two, max_epochs=3, max_steps=6, schedule="constant")
+    columns = ["epoch", "step", "train/images_seen", "train/loss", "val/loss"]
+    first, second = (pd.read_csv(folder / RunFolder.METRICS)[columns] for folder in (whole, two))
+    pd.testing.assert_frame_equal(first, second)
