@@ -1,38 +1,87 @@
-"""Mean and deviation over seeds, and differences to a baseline with their uncertainty.
+"""Mean and deviation over seeds, and differences to a baseline: interval, test, correction for several, power.
 
-Sources: Welch, Biometrika 34 (1947), for the interval of a difference of means of unequal variances; Student's paired
-test for runs of the same seeds. Both are SciPy's. p-values are not corrected for the number of variants.
+Sources: Student's paired t-test for runs of the same seeds; Welch, Biometrika 34 (1947), for means of unequal
+variances; Holm, Scandinavian Journal of Statistics 6 (1979), for several differences to one baseline; the noncentral t
+distribution for the power of these tests. The distributions are SciPy's.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from functools import cached_property
+from statistics import fmean, stdev, variance
 
-from scipy import stats
+import numpy as np
+from scipy import special
 
-_LEVEL = 0.95
+ALPHA = 0.05  # of two-sided tests; intervals cover the rest
+POWER = 0.8  # probability with which a difference is to be shown
+MOST_SEEDS = 1000  # up to which `seeds_needed` looks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Difference of two means.
+    """Difference of two means, one of several to the same baseline.
 
     Attributes:
-        mean: The difference.
-        low: Lower end of Welch's 95 % confidence interval; NaN with fewer than two values on either side.
-        high: Upper end.
-        p: p-value of Welch's t-test.
-        p_paired: p-value of the paired t-test over the seeds that both have; NaN with fewer than two.
-        pairs: Number of those seeds.
+        mean: The difference; over the pairs where it is paired.
+        paired: Whether it is of the seeds that both have, else of all (Welch).
+        n: Pairs, else the smaller number of values on either side.
+        error: Standard error of the difference; NaN with fewer than two values on either side, or where none varies.
+        freedom: Degrees of freedom of the t-test.
+        spread: Variance that one more seed on each side would add: `error` is the root of `spread / n` for equal n.
+        freedom_per_seed: Degrees of freedom of each seed after the first, for equal n.
     """
 
     mean: float
-    low: float
-    high: float
-    p: float
-    p_paired: float
-    pairs: int
+    paired: bool
+    n: int
+    error: float = math.nan
+    freedom: float = math.nan
+    spread: float = math.nan
+    freedom_per_seed: float = math.nan
+
+    @property
+    def _half(self) -> float:
+        return float(special.stdtrit(self.freedom, 1 - ALPHA / 2)) * self.error
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % confidence interval."""
+        return self.mean - self._half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % confidence interval."""
+        return self.mean + self._half
+
+    @cached_property
+    def p(self) -> float:
+        """p-value of the t-test of this difference alone."""
+        return 2 * float(special.stdtr(self.freedom, -abs(self.mean) / self.error))
+
+    def detectable(self, tests: int) -> float:
+        """Return the smallest difference that would be shown with a probability of 80 %.
+
+        Args:
+            tests: Number of differences that are corrected for; the level is that of Holm's strictest step.
+        """
+        return float(_noncentrality(self.freedom, tests)) * self.error
+
+    def seeds_needed(self, tests: int) -> float:
+        """Return how many seeds on each side would show this difference, likewise; infinite above 1000."""
+        n = np.arange(2, MOST_SEEDS + 1)
+        needed = _noncentrality(self.freedom_per_seed * (n - 1), tests) * np.sqrt(self.spread / n)
+        if math.isnan(self.spread):
+            return math.nan
+        enough = n[needed <= abs(self.mean)]
+        return float(enough[0]) if len(enough) else math.inf
+
+
+def _noncentrality(freedom: float | np.ndarray, tests: int) -> np.ndarray:
+    """Return difference over standard error with which the test of corrected level has the wanted power."""
+    critical = special.stdtrit(freedom, 1 - ALPHA / (2 * max(tests, 1)))
+    return np.asarray(special.nctdtrinc(freedom, 1 - POWER, critical))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -50,17 +99,49 @@ def _vary(values: Sequence[float]) -> bool:
     return deviation(values) > 1e-9 * max(abs(value) for value in values)
 
 
-def difference(
-    ours: Sequence[float], base: Sequence[float], ours_by_seed: Mapping[int, float], base_by_seed: Mapping[int, float]
-) -> Difference:
-    """Compare the values of a variant with those of the baseline; by seed, for the paired test."""
-    low = high = p = p_paired = math.nan
-    if len(ours) > 1 and len(base) > 1 and (_vary(ours) or _vary(base)):
-        test = stats.ttest_ind(ours, base, equal_var=False)
-        interval = test.confidence_interval(_LEVEL)
-        low, high, p = float(interval.low), float(interval.high), float(test.pvalue)
-    seeds = sorted(set(ours_by_seed) & set(base_by_seed))
-    pairs = [ours_by_seed[seed] - base_by_seed[seed] for seed in seeds]
-    if len(pairs) > 1 and _vary(pairs):
-        p_paired = float(stats.ttest_1samp(pairs, 0).pvalue)
-    return Difference(mean=mean(ours) - mean(base), low=low, high=high, p=p, p_paired=p_paired, pairs=len(seeds))
+def difference(ours: Mapping[Hashable, float], base: Mapping[Hashable, float]) -> Difference:
+    """Compare the values of a variant with those of the baseline, both by seed.
+
+    Paired where the side with fewer seeds, two at least, has none that the other lacks; else by Welch's test of all.
+    """
+    shared = [seed for seed in ours if seed in base]
+    n = min(len(ours), len(base))
+    if n > 1 and len(shared) == n:
+        pairs = [ours[seed] - base[seed] for seed in shared]
+        if not _vary(pairs):
+            return Difference(mean=mean(pairs), paired=True, n=n)
+        spread = variance(pairs)
+        return Difference(
+            mean=mean(pairs),
+            paired=True,
+            n=n,
+            error=math.sqrt(spread / n),
+            freedom=n - 1,
+            spread=spread,
+            freedom_per_seed=1,
+        )
+    a, b = list(ours.values()), list(base.values())
+    delta = mean(a) - mean(b)
+    if n < 2 or not (_vary(a) or _vary(b)):
+        return Difference(mean=delta, paired=False, n=n)
+    u, v = variance(a), variance(b)
+    x, y = u / len(a), v / len(b)
+    return Difference(
+        mean=delta,
+        paired=False,
+        n=n,
+        error=math.sqrt(x + y),
+        freedom=(x + y) ** 2 / (x**2 / (len(a) - 1) + y**2 / (len(b) - 1)),
+        spread=u + v,
+        freedom_per_seed=(u + v) ** 2 / (u**2 + v**2),
+    )
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected by Holm's method, in the same order; NaN stays and does not count."""
+    known = sorted((p, i) for i, p in enumerate(values) if not math.isnan(p))
+    corrected, largest = [math.nan] * len(values), 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        corrected[i] = largest
+    return corrected

@@ -76,6 +76,27 @@ def normal(value: Any) -> Any:
     return value
 
 
+def unify(found: dict[str, Any]) -> None:
+    """Give options that compute the same the same values: mixing that never mixes, and AdamW by its import path.
+
+    Args:
+        found: Dotted option -> normal value of a whole run, changed in place.
+    """
+    mixing = {key: value for key, value in found.items() if key.startswith("data.mixing.")}
+    off = (found.get("data.mixing.prob"), found.get("data.mixing.off_epoch"))
+    if 0 in off or (mixing and not (mixing.get("data.mixing.mixup_alpha") or mixing.get("data.mixing.cutmix_alpha"))):
+        for key in mixing:
+            del found[key]
+        found["data.mixing"] = None
+    optimizer = found.get("model.optim.optimizer")
+    spec = dict(optimizer) if isinstance(optimizer, tuple) else {"class_path": optimizer}
+    if spec["class_path"] in ("torch.optim.AdamW", "torch.optim.adamw.AdamW"):
+        arguments = {"betas": (0.9, 0.999), "eps": 1e-8, **dict(spec.get("init_args") or ())}  # its own defaults
+        if arguments.keys() == {"betas", "eps"}:
+            found["model.optim.optimizer"] = "adamw"
+            found |= {f"model.optim.{key}": value for key, value in arguments.items()}
+
+
 def text(value: Any) -> str:
     """Return a value as a person reads it: 0.0 is 0, a class with arguments is `my_lab.GemPool(p=3)`."""
     if value is None:

@@ -32,6 +32,7 @@ from cct_lightning.config.options import (
     normal,
     plain_values,
     text,
+    unify,
     without_home,
 )
 from cct_lightning.config.own_code import own_code
@@ -113,6 +114,7 @@ class ResolvedConfig:
     def results(self) -> dict[str, Any]:
         """Dotted option -> normal value, of those that can change a result; what is equal here computes the same."""
         found = {key: normal(value) for key, value in self.flat.items() if changes_results(key)}
+        unify(found)
         if found.get("model.optim.muon_lr") == found.get("model.optim.lr"):
             found["model.optim.muon_lr"] = None  # which is `lr`
         for key in WHOLE_OR_SHARE:

@@ -43,6 +43,13 @@ SAME: dict[str, tuple[list[str], list[str]]] = {
     "no callbacks": ([], ["--trainer.callbacks=[]"]),
     "precision": (["--trainer.precision=bf16"], ["--trainer.precision=bf16-mixed"]),
     "precision of the default": ([], ["--trainer.precision=32"]),
+    "no mixing": ([], ["--data.mixing.prob=0"]),
+    "mixing from an epoch on that never was": ([], ["--data.mixing.off_epoch=0", "--data.mixing.switch_prob=0.2"]),
+    "AdamW by its path": (["--model.optim.optimizer=adamw"], ["--model.optim.optimizer=torch.optim.AdamW"]),
+    "AdamW by its path, with arguments": (
+        ["--model.optim.optimizer=adamw", "--model.optim.betas=[0.9, 0.99]"],
+        ['--model.optim.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"betas": [0.9, 0.99]}}'],
+    ),
     "no arguments": (["--model.pool=mean"], ['--model.pool={"class_path": "mean", "init_args": {}}']),
 }
 
@@ -62,6 +69,10 @@ DIFFERENT: dict[str, tuple[list[str], str]] = {
     "mixing against none": (["--data.mixing.prob=0.5"], "data.mixing was null and is {mixup_alpha: 0.8,"),
     "a policy against its parts": (["--data.augment={hflip: 0.5}"], "data.augment was digits and is {crop_padding: 0,"),
     "a larger global batch": (["--data.batch_size=128"], "data.global_batch_size was 64 and is 128"),
+    "another kind of AdamW": (
+        ['--model.optim.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"amsgrad": true}}'],
+        "model.optim.optimizer was muon and is torch.optim.AdamW(amsgrad=true)",
+    ),
     "a seed": (["--seed_everything=1"], "seed_everything was 0 and is 1"),
     "a model": (["--model.arch=cvt_2_2"], "model.arch was cct_2_3x1 and is cvt_2_2"),
 }
