@@ -5,9 +5,9 @@ from typing import Literal
 
 from rich.console import Console
 
-from cct_lightning.comparison.runs import read_runs
-from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown, to_terminal
-from cct_lightning.comparison.variants import compare_runs
+from cct_lightning.comparison import compare as comparing
+from cct_lightning.comparison.latex import to_latex
+from cct_lightning.comparison.tables import layout, to_csv, to_markdown, to_terminal
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_text
 from cct_lightning.system.places import local_path
@@ -19,6 +19,8 @@ def compare(
     metric: str | None = None,
     baseline: str | None = None,
     columns: Sequence[str] = (),
+    rename: Sequence[str] = (),
+    pivot: Sequence[str] = (),
     format: Literal["terminal", "markdown", "csv", "latex"] = "terminal",
     out: str | None = None,
     wandb: str | None = None,
@@ -31,8 +33,11 @@ def compare(
         by: Options that make a variant, such as model.pool; all that differ when left out.
         metric: What to compare, such as test/loss; test/acc where there is one.
         baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
-        columns: More columns: keys of the summaries, such as memory_gb, or import paths of your own `Column`.
-        format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs.
+        columns: What to show: n, mean, difference, p, p_holm, detectable, seeds_needed, keys of the summaries such as
+            memory_gb, import paths of your own `Column`; `default memory_gb` adds one to what is shown anyway.
+        rename: OLD=NEW for headings and values of options, such as pool=Pooling seqpool=SeqPool.
+        pivot: Two options, for a table with the values of one in rows and of the other in columns.
+        format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs and siunitx.
         out: File to write to instead of the terminal.
         wandb: A W&B project, ENTITY/PROJECT, whose runs to compare; beside those of the folders, if any.
         group: Only the runs of this group (ablation) of the W&B project.
@@ -40,21 +45,20 @@ def compare(
     Raises:
         InputError: No runs, or an option, metric, baseline or column that none of them has.
     """
-    if group is not None and wandb is None:
-        raise InputError("--group picks runs of a W&B project: give --wandb too, or the folder of the ablation alone.")
+    names = dict(pair.rpartition("=")[::2] for pair in rename)
+    if "" in names:
+        raise InputError("--rename takes OLD=NEW, such as pool=Pooling.")
+    if format == "csv" and (pivot or rename):
+        raise InputError("--format csv has every number under its own name: leave --pivot and --rename out.")
     target = None if out is None else local_path(out)
-    found = read_runs(runs)
-    if wandb is not None:
-        from cct_lightning.comparison.wandb_runs import fetch_runs
-
-        found += fetch_runs(wandb, group=group)
-    if not found:
-        raise InputError("No runs to compare: give run folders, or --wandb ENTITY/PROJECT.")
-    comparison = compare_runs(found, by=by, metric=metric, baseline=baseline, columns=columns)
+    comparison = comparing.compare(
+        *runs, by=by, metric=metric, baseline=baseline, columns=columns, wandb=wandb, group=group
+    )
+    found = layout(comparison, pivot=pivot, rename=names)
     if format == "terminal" and target is None:
-        to_terminal(comparison, Console())
+        to_terminal(found, Console())
         return
-    text = {"markdown": to_markdown, "terminal": to_markdown, "csv": to_csv, "latex": to_latex}[format](comparison)
+    text = to_csv(comparison) if format == "csv" else to_latex(found) if format == "latex" else to_markdown(found)
     if target is None:
         print(text, end="")
         return

@@ -1,6 +1,6 @@
 """The columns of `cct compare` and `cct report`, for the terminal, Markdown, LaTeX, CSV and the page alike.
 
-A new one is one entry of `RESULTS` or `COSTS` here, or a `Column` of yours, which `--columns` takes by its import path.
+A new one is one entry of `COLUMNS` here, or a `Column` of yours, which `--columns` takes by its import path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cct_lightning.comparison.statistics import deviation, mean
+from cct_lightning.comparison.statistics import MOST_SEEDS, Difference, deviation, mean
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs import metrics
 from cct_lightning.runs.metrics import metric
@@ -20,7 +20,7 @@ from cct_lightning.system.importing import import_path
 if TYPE_CHECKING:
     from cct_lightning.comparison.variants import Comparison, Variant
 
-_ABSENT = "-"
+ABSENT = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +50,19 @@ class Column:
         if self.text is not None:
             return self.text(comparison, variant)
         value = self.value(comparison, variant)
-        return _ABSENT if math.isnan(value) else f"{value:g}"
+        return ABSENT if math.isnan(value) else f"{value:g}"
 
     def numbers(self, comparison: Comparison, variant: Variant) -> dict[str, float]:
         """Return the numbers of a variant, by name."""
         return {name: get(comparison, variant) for name, get in {self.name: self.value, **self.also}.items()}
 
 
-def _of_difference(part: str) -> Callable[[Comparison, Variant], float]:
-    return lambda comparison, variant: float(getattr(comparison.to_baseline(variant), part, math.nan))
+def _of_difference(get: Callable[[Comparison, Difference], float]) -> Callable[[Comparison, Variant], float]:
+    def value(comparison: Comparison, variant: Variant) -> float:
+        delta = comparison.to_baseline(variant)
+        return math.nan if delta is None else float(get(comparison, delta))
+
+    return value
 
 
 def _count(comparison: Comparison, variant: Variant) -> str:
@@ -68,7 +72,7 @@ def _count(comparison: Comparison, variant: Variant) -> str:
 
 def _result(comparison: Comparison, variant: Variant) -> str:
     if not variant.results:
-        return _ABSENT
+        return ABSENT
     text, spread = metric(comparison.metric).text, deviation(variant.results)
     return text(mean(variant.results)) + ("" if math.isnan(spread) else f" ± {text(spread)}")
 
@@ -77,34 +81,52 @@ def _gap(comparison: Comparison, variant: Variant) -> str:
     if variant is comparison.baseline:
         return "baseline"
     if (delta := comparison.to_baseline(variant)) is None:
-        return _ABSENT
+        return ABSENT
     text = partial(metric(comparison.metric).text, sign=True)
     interval = "" if math.isnan(delta.low) else f" [{text(delta.low)}, {text(delta.high)}]"
     return text(delta.mean) + interval
 
 
-def _p(name: str, heading: str, part: str) -> Column:
+def _p(name: str, heading: str, value: Callable[[Comparison, Variant], float]) -> Column:
     def text(comparison: Comparison, variant: Variant) -> str:
-        p = _of_difference(part)(comparison, variant)
-        return _ABSENT if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+        p = value(comparison, variant)
+        return ABSENT if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
-    return Column(name=name, heading=heading, value=_of_difference(part), text=text)
+    return Column(name=name, heading=heading, value=value, text=text)
+
+
+def _needed(comparison: Comparison, variant: Variant) -> str:
+    n = _SEEDS(comparison, variant)
+    return ABSENT if math.isnan(n) else f">{MOST_SEEDS}" if math.isinf(n) else f"{n:g}"
+
+
+def _detectable(comparison: Comparison, variant: Variant) -> str:
+    value = _DETECTABLE(comparison, variant)
+    return ABSENT if math.isnan(value) else metric(comparison.metric).text(value)
 
 
 def summary_column(key: str, heading: str | None = None) -> Column:
     """Return the column of a number in the summaries, such as memory_gb: its mean over the finished runs.
 
-    The heading is its key with the unit when None.
+    The heading is its key with the unit when None. A time has an asterisk where other runs shared the machine.
     """
     kind = metric(key)
 
     def text(comparison: Comparison, variant: Variant) -> str:
-        return _ABSENT if math.isnan(value := variant.cost(key)) else kind.text(value)
+        value, disturbed = comparison.cost(variant, key)
+        return ABSENT if math.isnan(value) else kind.text(value) + "*" * disturbed
 
-    return Column(name=key, heading=heading or kind.label(key), value=lambda _, variant: variant.cost(key), text=text)
+    def value(comparison: Comparison, variant: Variant) -> float:
+        return comparison.cost(variant, key)[0]
+
+    return Column(name=key, heading=heading or kind.label(key), value=value, text=text)
 
 
-RESULTS = (
+_DETECTABLE = _of_difference(lambda comparison, delta: delta.detectable(comparison.tests))
+_SEEDS = _of_difference(lambda comparison, delta: delta.seeds_needed(comparison.tests))
+_P = _of_difference(lambda _, delta: delta.p)
+_HEADINGS = {"params": "params", "macs": "M MACs", "images_per_s": "images/s", "seconds": "time (s)"}
+_ALL = (
     Column(
         name="n",
         heading="n",
@@ -122,30 +144,47 @@ RESULTS = (
     Column(
         name="difference",
         heading="Δ [95 % CI]",
-        value=_of_difference("mean"),
+        value=_of_difference(lambda _, delta: delta.mean),
         text=_gap,
-        also={"ci_low": _of_difference("low"), "ci_high": _of_difference("high")},
+        also={
+            "ci_low": _of_difference(lambda _, delta: delta.low),
+            "ci_high": _of_difference(lambda _, delta: delta.high),
+            "pairs": _of_difference(lambda _, delta: delta.n if delta.paired else 0),
+            "p": _P,
+            "detectable": _DETECTABLE,
+        },
     ),
-    _p("p_welch", "p", "p"),
-    _p("p_paired", "p paired", "p_paired"),
+    _p("p", "p, one test", _P),
+    _p("p_holm", "p", lambda comparison, variant: comparison.corrected(variant)),
+    Column(name="detectable", heading="least Δ", value=_DETECTABLE, text=_detectable),
+    Column(name="seeds_needed", heading="seeds", value=_SEEDS, text=_needed),
+    *(summary_column(key, _HEADINGS[key]) for key in metrics.COSTS),
 )
-_HEADINGS = {"params": "params", "macs": "M MACs", "images_per_s": "images/s", "seconds": "time (s)"}
-COSTS = tuple(summary_column(key, _HEADINGS[key]) for key in metrics.COSTS)
+COLUMNS = {column.name: column for column in _ALL}
+_DEFAULT = ("n", "mean", "difference", "p_holm", "seeds_needed", *metrics.COSTS)
 
 
 def find_columns(names: Sequence[str], known: Sequence[str]) -> tuple[Column, ...]:
-    """Return more columns by name: a key of the summaries, which are `known`, or the import path of a `Column`.
+    """Return columns by name.
+
+    Args:
+        names: Names in `COLUMNS`, keys of the summaries, import paths of a `Column`, or `default` for those that are
+            shown where nothing is asked for.
+        known: The keys of the summaries.
 
     Raises:
-        InputError: A name is neither.
+        InputError: A name is none of these.
     """
     found = []
-    for name in names:
-        own = None if name in known or "." not in name else import_path(name, "column")
+    for name in names or ("default",):
+        if name == "default":
+            found += [COLUMNS[key] for key in _DEFAULT]
+            continue
+        own = COLUMNS.get(name) or (import_path(name, "column") if name not in known and "." in name else None)
         if name not in known and not isinstance(own, Column):
             raise InputError(
-                f"The column {name!r} is neither a number in the summaries nor the import path of a Column."
-                f"{nearest(name, known)}"
+                f"The column {name!r} is neither {', '.join(COLUMNS)}, nor a number in the summaries, nor the import "
+                f"path of a Column.{nearest(name, [*COLUMNS, *known])}"
             )
         found.append(own if isinstance(own, Column) else summary_column(name))
     return tuple(found)

@@ -1,53 +1,78 @@
 """What runs leave for their report beside the summary: curves, and predictions for the test images.
 
-Letters: N test images, K classes, S sample images, C channels, (H, W) image, (h, w) grid of tokens.
+Without `analysis`, whose torch takes longer to import than a page to write. Letters: K classes, S sample images, (h, w)
+grid of tokens.
 """
 
+import base64
 import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from PIL import Image
 
-from cct_lightning.analysis.confusion import confusion_matrix, percent_of_class
-from cct_lightning.analysis.curves import curve
-from cct_lightning.analysis.overlay import enlarged, over_uniform, overlays, pixels, png_address
 from cct_lightning.comparison.runs import Run
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.metrics import LEARNING_RATE
 
 _SHOWN = 12  # samples of each variant
+_SIDE = 96  # pixels of a sample image on a page at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """A test image with what a run said of it.
 
-    The image is the address of a PNG (`data:...`); so is the overlay, the image under the pooling weights, which is
-    empty for a model without. `probability` is that of the predicted class.
+    Attributes:
+        image: The address of a PNG (`data:...`).
+        weight: (h, w), how much each place counts in the pooled vector; None for a model without.
+        label: The true class.
+        predicted: The likeliest class.
+        probability: Of that class.
     """
 
     image: str
-    overlay: str
+    weight: np.ndarray | None
     label: str
     predicted: str
     probability: float
 
-    @property
-    def right(self) -> bool:
-        """Whether the prediction is right."""
-        return self.label == self.predicted
 
-
-def curves(runs: Sequence[Run], key: str) -> pd.DataFrame:
-    """Return `analysis.curve` of a column of the runs' metrics.csv; empty where no run has it."""
+def history(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the last value of each metric in each epoch (from 1) of each run; the learning rate as `lr`."""
     tables = []
     for folder in (run.folder for run in runs if run.folder):
-        with contextlib.suppress(OSError, ValueError):  # no file, or none of this metric
-            tables.append(pd.read_csv(folder / RunFolder.METRICS, usecols=["epoch", key]))
-    return curve(tables, key)
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no file, or one without epochs
+            table = pd.read_csv(folder / RunFolder.METRICS)
+            rate = next((key for key in table if key == LEARNING_RATE or key.startswith("lr-")), None)
+            if rate is not None:
+                table[LEARNING_RATE] = table[rate]
+            # A row of a step has no epoch: it belongs to the next one that ends.
+            table["epoch"] = table["epoch"].bfill() + 1
+            tables.append(table.dropna(subset=["epoch"]).groupby("epoch", as_index=False).last())
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"epoch": []})
+
+
+def curves(runs: Sequence[Run], key: str, *, of: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return mean and deviation over runs of a metric by epoch.
+
+    Args:
+        runs: The runs.
+        key: A column of metrics.csv, such as val/acc.
+        of: Their `history`, where it is known.
+
+    Returns:
+        Columns `epoch`, `mean` and `std` (0 for a single run); empty where no run has the metric.
+    """
+    table = history(runs) if of is None else of
+    if key not in table or table[key].isna().all():
+        return pd.DataFrame({"epoch": [], "mean": [], "std": []})
+    found = table.dropna(subset=[key]).groupby("epoch")[key].agg(["mean", "std"]).fillna(0.0).reset_index()
+    return found.assign(epoch=found["epoch"].astype(int))
 
 
 def predictions(run: Run) -> dict[str, Any] | None:
@@ -55,63 +80,47 @@ def predictions(run: Run) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         if run.folder is not None:
             with np.load(run.folder / RunFolder.PREDICTIONS, allow_pickle=False) as file:
-                return dict(file)
+                return {key: file[key] for key in file if key not in ("index",)}
     return None
 
 
-def confusion(runs: Sequence[Run]) -> tuple[list[str], np.ndarray] | None:
-    """Count the test predictions of some runs together.
+def confusion(found: Sequence[dict[str, Any]]) -> tuple[list[str], np.ndarray] | None:
+    """Count the `predictions` of some runs together.
 
     Returns:
-        K class names and counts (K, K), true classes in rows; None where no run has predictions, or their classes
-        differ.
+        K class names and counts (K, K), true classes in rows; None where there are none, or their classes differ.
     """
-    found = [part for run in runs if (part := predictions(run)) is not None]
     names = {tuple(part["classes"].tolist()) for part in found}
     if len(names) != 1:
         return None
     classes = list(names.pop())
-    predicted = torch.from_numpy(np.concatenate([part["top"][:, 0] for part in found])).long()
-    label = torch.from_numpy(np.concatenate([part["label"] for part in found])).long()
-    return classes, confusion_matrix(predicted, label, num_classes=len(classes)).numpy()
+    k = len(classes)
+    pairs = np.concatenate([part["label"].astype(np.int64) * k + part["top"][:, 0] for part in found])
+    return classes, np.bincount(pairs, minlength=k * k).reshape(k, k)
 
 
-def class_accuracy(groups: Sequence[Sequence[Run]]) -> tuple[list[str], list[np.ndarray | None]]:
-    """Return the accuracy of each class in percent for each group of runs.
-
-    Returns:
-        K class names, those of the first group with predictions, and (K,) for each group: NaN for a class without test
-        images; None for a group without predictions, or with those of other classes.
-    """
-    found = [confusion(runs) for runs in groups]
-    classes = next((part[0] for part in found if part is not None), [])
-    return classes, [
-        np.diag(percent_of_class(part[1])) if part is not None and part[0] == classes else None for part in found
-    ]
-
-
-def samples(runs: Sequence[Run]) -> tuple[str, list[Sample]] | None:
-    """Return the sample images of the first run that has some: the first ones of the test split, which all runs share.
-
-    Returns:
-        The name of the run, and its samples; None where no run has any.
-    """
-    every = ((run.name, part) for run in runs if (part := predictions(run)) is not None and "image" in part)
-    if (first := next(every, None)) is None:
-        return None
-    name, found = first
-    images, classes = found["image"][:_SHOWN], found["classes"]
-    mapped = [""] * len(images)
-    if "weight" in found:
-        heat = over_uniform(found["weight"][:_SHOWN].astype(np.float32))
-        mapped = [png_address(pair.mapped) for pair in overlays(images, heat, shared=True)]
-    return name, [
+def samples(found: Sequence[dict[str, Any]]) -> list[Sample]:
+    """Return the sample images of the first `predictions` that have some: the first ones of the test split."""
+    part = next((part for part in found if "image" in part), None)
+    if part is None:
+        return []
+    classes, images = part["classes"], part["image"][:_SHOWN]
+    weights = part["weight"].astype(np.float32) if "weight" in part else [None] * len(images)
+    return [
         Sample(
-            image=png_address(enlarged(image)),
-            overlay=overlay,
-            label=str(classes[found["label"][row]]),
-            predicted=str(classes[found["top"][row, 0]]),
-            probability=float(found["prob"][row, 0]),
+            image=_png(image),
+            weight=weight,
+            label=str(classes[part["label"][row]]),
+            predicted=str(classes[part["top"][row, 0]]),
+            probability=float(part["prob"][row, 0]),
         )
-        for image, overlay, row in zip(pixels(images), mapped, found["row"], strict=False)
+        for image, weight, row in zip(images, weights, part["row"], strict=False)
     ]
+
+
+def _png(image: np.ndarray) -> str:
+    """Return an image (1 or 3, H, W) uint8 as the address of a PNG."""
+    picture, file = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)), io.BytesIO()
+    picture.thumbnail((_SIDE, _SIDE))
+    picture.save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,145 +1,140 @@
-"""The figures of a report, in Plotly: they zoom, and a click in the legend hides a variant."""
+"""The figures of a comparison for notebooks and papers, with matplotlib; the page draws its own, with `charts.js`."""
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable
 
 import numpy as np
-import plotly.graph_objects as go
-import plotly.io
-from plotly.colors import hex_to_rgb
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from cct_lightning.analysis.confusion import LEGIBLE, percent_of_class
-from cct_lightning.analysis.style import MARKERS, look
-from cct_lightning.comparison.evidence import confusion, curves
+from cct_lightning.analysis.confusion import plot_confusion
+from cct_lightning.analysis.curves import plot_curves, plot_results
+from cct_lightning.analysis.style import look, one_axes, styled
+from cct_lightning.comparison.effects import importance, main_effects
+from cct_lightning.comparison.evidence import confusion, curves, predictions
 from cct_lightning.comparison.statistics import deviation, mean
 from cct_lightning.comparison.variants import Comparison
-from cct_lightning.runs.metrics import metric
-
-# matplotlib's markers, by Plotly's names
-_SYMBOLS = dict(
-    zip(MARKERS, ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"), strict=True)
-)
-_DASHES = ("solid", "dash", "dot", "dashdot")
-_BUTTONS = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.runs.metrics import VAL_ACC, metric
 
 
-def _text(text: str, *, room: int = 60) -> str:
-    # Plotly reads markup in texts, and draws nothing where they leave no room.
-    return escape(text if len(text) <= room else text[: room - 1] + "…", quote=False)
+def draw(comparison: Comparison, what: str = "results", *, key: str | None = None) -> Figure:
+    """Draw a comparison.
 
+    Args:
+        comparison: The comparison.
+        what: `results`: each run, mean and deviation of each variant; `curves`: `key` (val/acc) by epoch; `cost`: the
+            result against `key` (params); `effects`: means by the values of each option; `interaction`: of the two
+            options of `key`, joined by ` x `; `importance`: shares of the variance; `confusion`: of the best variant.
+        key: See `what`.
 
-def _finish(figure: go.Figure, *, x: str, y: str, height: int = 460) -> go.Figure:
-    return figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 64, "r": 16, "t": 40, "b": 56},
-        font={"size": 14},
-        xaxis_title=_text(x),
-        yaxis_title=_text(y),
-        # Below the figure, so that a phone has its whole width for the curves.
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
-        hovermode="closest",
-    )
-
-
-def learning_curves(comparison: Comparison, key: str) -> go.Figure | None:
-    """Draw a metric by epoch: the mean over seeds of each variant, in a band of one standard deviation.
-
-    `key` is a column of metrics.csv. Variants that share a color differ in their dash.
+    Raises:
+        InputError: Another word, or a key that the runs do not have.
     """
-    figure, scale = go.Figure(), metric(key).scale
+    if what not in _FIGURES:
+        raise InputError(f"There is no figure {what!r}: choose {', '.join(_FIGURES)}.{nearest(what, _FIGURES)}")
+    if not any(variant.results for variant in comparison.variants):
+        raise InputError("No run has a result to draw.")
+    return _FIGURES[what](comparison, key)
+
+
+def _label(comparison: Comparison) -> str:
+    return metric(comparison.metric).label(comparison.metric)
+
+
+def _results(comparison: Comparison, key: str | None) -> Figure:
+    found = {variant.name: variant.results for variant in comparison.variants}
+    return plot_results(found, label=_label(comparison), scale=metric(comparison.metric).scale)
+
+
+def _curves(comparison: Comparison, key: str | None) -> Figure:
+    key = key or VAL_ACC
+    found = {variant.name: curves(variant.runs, key) for variant in comparison.variants}
+    found = {name: table for name, table in found.items() if len(table)}
+    if not found:
+        raise InputError(f"No run logged {key!r} in its metrics.csv.")
+    return plot_curves(found, label=metric(key).label(key), scale=metric(key).scale)
+
+
+@styled
+def _cost(comparison: Comparison, key: str | None) -> Figure:
+    key = key or "params"
+    ax, kind, axis = one_axes(None, (8, 5)), metric(comparison.metric), metric(key)
     for i, variant in enumerate(comparison.variants):
-        table = curves(variant.runs, key)
-        if table.empty:
-            continue
-        color = look(i)["color"]
-        center, spread = scale * table["mean"], scale * table["std"]
-        if table["std"].any():
-            figure.add_scatter(
-                x=[*table["epoch"], *table["epoch"][::-1]],
-                y=[*(center + spread), *(center - spread)[::-1]],
-                legendgroup=str(i),
-                fill="toself",
-                fillcolor=f"rgba{(*hex_to_rgb(color), 0.15)}",
-                mode="none",
-                hoverinfo="skip",
-                showlegend=False,
+        cost = comparison.cost(variant, key)[0]
+        if variant.results and not np.isnan(cost):
+            spread = np.nan_to_num(deviation(variant.results))
+            ax.errorbar(
+                axis.scale * cost,
+                kind.scale * mean(variant.results),
+                kind.scale * spread,
+                capsize=4,
+                linestyle="",
+                label=variant.name,
+                **look(i),
             )
-        figure.add_scatter(
-            x=table["epoch"].tolist(),
-            y=center.tolist(),
-            legendgroup=str(i),
-            name=_text(variant.name),
-            mode="lines" if len(table) > 1 else "markers",
-            line={"color": color, "dash": _DASHES[i // 7 % len(_DASHES)]},
-            hovertemplate="epoch %{x}: %{y:.4g}",
-        )
-    if all(max(line.x) <= 10 for line in figure.data):
-        figure.update_xaxes(dtick=1)  # no half epochs
-    return _finish(figure, x="epoch", y=metric(key).label(key)) if figure.data else None
+    if not ax.containers:
+        raise InputError(f"No run has {key!r} in its summary.")
+    ax.set(xlabel=axis.label(), ylabel=_label(comparison))
+    ax.legend(frameon=False)
+    return ax.figure  # type: ignore[return-value]  # of its own, no subfigure
 
 
-def against_cost(comparison: Comparison, key: str) -> go.Figure | None:
-    """Draw the result of each variant against what it costs, with one standard deviation.
-
-    `key` is that of the cost in the summaries, such as params. Variants that share a color differ in their marker.
-    """
-    figure, kind, axis = go.Figure(), metric(comparison.metric), metric(key)
-    for i, variant in enumerate(comparison.variants):
-        cost = variant.cost(key)
-        if not variant.results or np.isnan(cost):
-            continue
-        spread = deviation(variant.results)
-        figure.add_scatter(
-            x=[axis.scale * cost],
-            y=[kind.scale * mean(variant.results)],
-            error_y={"type": "data", "array": [0 if np.isnan(spread) else kind.scale * spread]},
-            name=_text(variant.name),
-            mode="markers",
-            marker={"color": look(i)["color"], "size": 11, "symbol": _SYMBOLS[look(i)["marker"]]},
-            hovertemplate="%{x:.4g}: %{y:.4g}",
-        )
-    return _finish(figure, x=axis.label(), y=kind.label(comparison.metric)) if figure.data else None
+def _effect(comparison: Comparison, ax: Axes, option: str, by: str | None = None) -> None:
+    table = metric(comparison.metric).scale * main_effects(comparison, option, by=by)
+    for i, column in enumerate(table):
+        ax.plot(range(len(table)), table[column], label=f"{by}={column}", **look(i))
+    ax.set_xticks(range(len(table)), list(table.index), rotation=30 if len(table) > 4 else 0)
+    ax.set_xlabel(option)
+    ax.grid(axis="y", alpha=0.3)
 
 
-def confusion_matrices(comparison: Comparison) -> list[tuple[str, go.Figure]]:
-    """Draw the confusion matrix of each variant in percent of the true class, all seeds together."""
-    found = ((variant.name, confusion(variant.finished)) for variant in comparison.variants)
-    return [(name, _confusion_matrix(*matrix)) for name, matrix in found if matrix is not None]
+@styled
+def _effects(comparison: Comparison, key: str | None) -> Figure:
+    count = max(1, len(comparison.options))
+    figure = Figure(figsize=(3.6 * count, 3.8), layout="constrained")
+    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for ax, option in zip(axes, comparison.options, strict=False):
+        _effect(comparison, ax, option)
+    axes[0].set_ylabel(_label(comparison))
+    return figure
 
 
-def _confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> go.Figure:
-    percent, places = np.nan_to_num(percent_of_class(counts)), list(range(len(classes)))
-    figure = go.Figure(
-        go.Heatmap(
-            z=percent.round(2).tolist(),
-            x=places,
-            y=places,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            colorbar={"title": "%", "thickness": 12},
-            text=[["" if value == 0 else f"{value:.0f}" for value in row] for row in percent],
-            texttemplate="%{text}" if len(classes) <= LEGIBLE else None,
-            hovertemplate="%{z:.1f} %<extra></extra>",
-        )
-    )
-    # By number, since two classes may share a name.
-    names = {"tickvals": places, "ticktext": [_text(name, room=20) for name in classes]}
-    figure.update_xaxes(**names, type="linear")
-    figure.update_yaxes(**names, autorange="reversed", automargin=True)
-    return _finish(figure, x="predicted class", y="true class", height=560)
+@styled
+def _interaction(comparison: Comparison, key: str | None) -> Figure:
+    pair = key.split(" x ") if key else list(comparison.options)[:2]
+    if len(pair) != 2 or not set(pair) <= set(comparison.options):
+        raise InputError(f"An interaction is of two of the options {', '.join(comparison.options)}: key='A x B'.")
+    ax = one_axes(None, (7, 4.5))
+    _effect(comparison, ax, pair[0], by=pair[1])
+    ax.set_ylabel(_label(comparison))
+    ax.legend(frameon=False)
+    return ax.figure  # type: ignore[return-value]
 
 
-def to_html(figure: go.Figure, ident: str) -> str:
-    """Return a figure as a part of a page that has Plotly already, where `ident` is its id."""
-    return plotly.io.to_html(
-        figure,
-        include_plotlyjs=False,
-        include_mathjax=False,
-        full_html=False,
-        div_id=ident,
-        default_width="100%",
-        default_height=f"{figure.layout.height}px",
-        config={"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]},
-    )
+@styled
+def _importance(comparison: Comparison, key: str | None) -> Figure:
+    shares = importance(comparison)
+    ax = one_axes(None, (7, 1 + 0.45 * len(shares)))
+    ax.barh(range(len(shares)), [100 * share for share in shares.values()], color=look(0)["color"])
+    ax.set_yticks(range(len(shares)), list(shares))
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the variance over runs (%)")
+    return ax.figure  # type: ignore[return-value]
+
+
+def _confusion(comparison: Comparison, key: str | None) -> Figure:
+    found = confusion([part for run in comparison.variants[0].finished if (part := predictions(run)) is not None])
+    if found is None:
+        raise InputError("The runs of the best variant kept no test predictions, or of different classes.")
+    return plot_confusion(found[1], classes=found[0])
+
+
+_FIGURES: dict[str, Callable[[Comparison, str | None], Figure]] = {
+    "results": _results,
+    "curves": _curves,
+    "cost": _cost,
+    "effects": _effects,
+    "interaction": _interaction,
+    "importance": _importance,
+    "confusion": _confusion,
+}

@@ -1,6 +1,7 @@
 """What a comparison needs to know of runs: read from run folders, and from those alone."""
 
 import os
+import shlex
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ class Run:
         complete: Whether they are known; of a run that never started only those of its grid may be.
         summary: Final metrics and costs.
         index: Place in its grid.
+        ablation: The ablation that it belongs to; empty for any other run.
+        began: When its last attempt in an ablation began, in seconds since 1970; None when unknown.
+        command: What repeats it in a terminal; empty where that is unknown.
         folder: Its folder; None for a run read from W&B.
     """
 
@@ -37,6 +41,9 @@ class Run:
     complete: bool = True
     summary: Mapping[str, Any] = field(default_factory=dict)
     index: int | None = None
+    ablation: str = ""
+    began: float | None = None
+    command: str = ""
     folder: Path | None = None
 
     @property
@@ -102,19 +109,28 @@ def read_run(name: str, folder: Path) -> Run:
         complete=complete,
         summary=summary,
         index=record.get("index"),
+        ablation=str(record.get("ablation", "")),
+        began=record.get("began"),
+        command=shlex.join(["cct", "fit", *(_words(record) or [f"--config={folder / RunFolder.CONFIG}"])]),
         folder=folder,
     )
 
 
 def _config_of(record: Mapping[str, Any]) -> tuple[ResolvedConfig, bool]:
     """Return the configuration of a run that wrote none, by the command of its ablation, and whether that is all."""
-    words = [f"--{key}={value}" for key, value in record.get("parameters", {}).items()]
+    words = _words(record)
     try:
         if "command" in record:
-            return ResolvedConfig.resolve(options_of([*record["command"], *words])), True
+            return ResolvedConfig.resolve(options_of(words)), True
     except InputError:  # why it did not start
         pass
-    return ResolvedConfig(options_of(words)), False
+    return ResolvedConfig(options_of(words[len(record.get("command", ())) :])), False
+
+
+def _words(record: Mapping[str, Any]) -> list[str]:
+    """Return the words after `cct fit` of a run of an ablation."""
+    given = [f"--{key}={value}" for key, value in record.get("parameters", {}).items()]
+    return [*record.get("command", ()), *given]
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
@@ -151,6 +167,25 @@ def _decided(runs: Sequence[Run], key: str, by: Sequence[Hashable]) -> bool:
         known.setdefault(name, run.compared.get(key)) == run.compared.get(key)
         for run, name in zip(runs, by, strict=True)
     )
+
+
+def beside_others(runs: Sequence[Run]) -> set[str]:
+    """Return the names of finished runs that ran at the same time as another one of their ablation.
+
+    They shared a machine as far as one can know, and so their times are no measurement.
+    """
+    timed = [
+        (run.ablation, run.began, run.began + float(run.summary["seconds"]), run.name)
+        for run in runs
+        if run.began is not None and isinstance(run.summary.get("seconds"), int | float)
+    ]
+    found: set[str] = set()
+    last = ("", 0.0, 0.0, "")  # of the runs so far, the one that ended last
+    for each in sorted(timed):
+        if each[0] == last[0] and each[1] < last[2]:
+            found |= {each[3], last[3]}
+        last = max(last, each, key=lambda one: (one[0], one[2]))
+    return found
 
 
 def values_of(run: Run, keys: Sequence[str]) -> dict[str, str]:

@@ -5,13 +5,13 @@ variances; Holm, Scandinavian Journal of Statistics 6 (1979), for several differ
 distribution for the power of these tests. The distributions are SciPy's.
 """
 
+import bisect
+import functools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from statistics import fmean, stdev, variance
 
-import numpy as np
 from scipy import special
 
 ALPHA = 0.05  # of two-sided tests; intervals cover the rest
@@ -55,7 +55,7 @@ class Difference:
         """Upper end of the 95 % confidence interval."""
         return self.mean + self._half
 
-    @cached_property
+    @functools.cached_property
     def p(self) -> float:
         """p-value of the t-test of this difference alone."""
         return 2 * float(special.stdtr(self.freedom, -abs(self.mean) / self.error))
@@ -66,22 +66,33 @@ class Difference:
         Args:
             tests: Number of differences that are corrected for; the level is that of Holm's strictest step.
         """
-        return float(_noncentrality(self.freedom, tests)) * self.error
+        return _noncentrality(self.freedom, tests) * self.error
 
     def seeds_needed(self, tests: int) -> float:
         """Return how many seeds on each side would show this difference, likewise; infinite above 1000."""
-        n = np.arange(2, MOST_SEEDS + 1)
-        needed = _noncentrality(self.freedom_per_seed * (n - 1), tests) * np.sqrt(self.spread / n)
         if math.isnan(self.spread):
             return math.nan
-        enough = n[needed <= abs(self.mean)]
-        return float(enough[0]) if len(enough) else math.inf
+        found = bisect.bisect_left(
+            range(2, MOST_SEEDS + 1),
+            True,
+            key=lambda n: least_difference(self.spread, n, tests, self.freedom_per_seed) <= abs(self.mean),
+        )
+        return found + 2 if found < MOST_SEEDS - 1 else math.inf
 
 
-def _noncentrality(freedom: float | np.ndarray, tests: int) -> np.ndarray:
+def least_difference(spread: float, n: int, tests: int, freedom_per_seed: float = 1.0) -> float:
+    """Return the smallest difference that `n` seeds on each side would show with a probability of 80 %.
+
+    `spread`, `freedom_per_seed` and `tests` are those of `Difference`.
+    """
+    return _noncentrality(freedom_per_seed * (n - 1), tests) * math.sqrt(spread / n)
+
+
+@functools.cache
+def _noncentrality(freedom: float, tests: int) -> float:
     """Return difference over standard error with which the test of corrected level has the wanted power."""
     critical = special.stdtrit(freedom, 1 - ALPHA / (2 * max(tests, 1)))
-    return np.asarray(special.nctdtrinc(freedom, 1 - POWER, critical))
+    return float(special.nctdtrinc(freedom, 1 - POWER, critical))
 
 
 def mean(values: Sequence[float]) -> float:

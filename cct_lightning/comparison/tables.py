@@ -1,104 +1,192 @@
-"""A comparison as a table: terminal, Markdown, CSV, LaTeX."""
+"""A comparison as a table: what is where, and the terminal, Markdown and CSV; LaTeX is in `latex.py`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cct_lightning.comparison.variants import Comparison, Variant, notes
+from cct_lightning.comparison.columns import ABSENT, COLUMNS
+from cct_lightning.comparison.notes import notes
+from cct_lightning.comparison.variants import Comparison
+from cct_lightning.errors import InputError, nearest
+from cct_lightning.runs.metrics import metric
 
 
-def headings(comparison: Comparison) -> list[str]:
-    """Return the titles of the columns: the options in which variants differ, then the numbers."""
-    return [*comparison.options, *(column.title(comparison) for column in comparison.columns)]
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The texts of a table.
+
+    Attributes:
+        headings: One for each column.
+        rows: The texts of each row.
+        left: Number of columns from the left that say what a row is; numbers follow.
+        bold: Row and column of the best result; None where there is no choice.
+        caption: What the table shows.
+        label: The same in short, for references.
+        notes: What a reader must know beside it.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int
+    bold: tuple[int, int] | None
+    caption: str
+    label: str
+    notes: tuple[str, ...]
 
 
-def cells(comparison: Comparison, variant: Variant) -> list[str]:
-    """Return the texts of a variant's row."""
-    return [*variant.values.values(), *(column.cell(comparison, variant) for column in comparison.columns)]
+def layout(
+    comparison: Comparison, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None
+) -> Layout:
+    """Lay a comparison out as a table.
+
+    Args:
+        comparison: The comparison.
+        pivot: Two of its options, as the paper's tables have them: the values of the first in rows, of the second in
+            columns, results alone. All columns, one variant in a row, when empty.
+        rename: Heading or value of an option -> what to write instead.
+
+    Raises:
+        InputError: The comparison lacks an option of the pivot, or a name to replace.
+    """
+    kind = metric(comparison.metric)
+    results = [len(variant.results) for variant in comparison.variants if variant.results]
+    seeds = "-".join(map(str, sorted({min(results), max(results)}))) if results else "0"
+    what = f"{kind.title} ({comparison.metric}{f', {kind.unit}' if kind.unit else ''})"
+    caption = f"{what[0].upper()}{what[1:]}: mean ± standard deviation, n = {seeds} runs of other seeds"
+    if pivot:
+        found = _pivot(comparison, _pair(comparison, pivot), caption)
+    else:
+        rows = tuple(
+            (*variant.values.values(), *(column.cell(comparison, variant) for column in comparison.columns))
+            for variant in comparison.variants
+        )
+        names = [column.name for column in comparison.columns]
+        left = len(comparison.options)
+        found = Layout(
+            headings=(*comparison.options, *(column.title(comparison) for column in comparison.columns)),
+            rows=rows,
+            left=left,
+            bold=(0, left + names.index("mean")) if len(results) > 1 and "mean" in names else None,
+            caption=f"{caption}.",
+            label="-".join([comparison.metric, *comparison.options]),
+            notes=tuple(notes(comparison)),
+        )
+    return _renamed(found, rename or {})
 
 
-def _rows(comparison: Comparison) -> list[list[str]]:
-    return [headings(comparison), *(cells(comparison, variant) for variant in comparison.variants)]
+def _pair(comparison: Comparison, pivot: Sequence[str]) -> tuple[str, str]:
+    names = []
+    for word in pivot:
+        if word in comparison.options or word in comparison.options.values():
+            names += [name for name, key in comparison.options.items() if word in (name, key)]
+        elif word not in ("x", "×"):
+            choice = ", ".join(comparison.options) or "none"
+            raise InputError(f"--pivot {word}: the variants differ in {choice}.{nearest(word, comparison.options)}")
+    if len(names) != 2 or names[0] == names[1]:
+        raise InputError("--pivot takes two options, for rows and columns, such as `--pivot tokenizer pool`.")
+    return names[0], names[1]
 
 
-def to_terminal(comparison: Comparison, console: Console) -> None:
-    """Print the comparison and its notes; a narrow terminal gets several tables, each with the options."""
-    left, (titles, *rows) = len(comparison.options), _rows(comparison)
+def _pivot(comparison: Comparison, pair: tuple[str, str], caption: str) -> Layout:
+    """Lay results out by the values of two options, in the order of the grid."""
+    if set(comparison.options) != set(pair):
+        rest = ", ".join(name for name in comparison.options if name not in pair)
+        raise InputError(f"The variants differ in {rest}, too: add `--by {' '.join(pair)}` to take these together.")
+    ordered = sorted(comparison.variants, key=lambda variant: variant.index)
+    down, across = (list(dict.fromkeys(variant.values[name] for variant in ordered)) for name in pair)
+    cells = {tuple(v.values[name] for name in pair): COLUMNS["mean"].cell(comparison, v) for v in ordered}
+    place = {value: i for i, value in enumerate(down)}, {value: i for i, value in enumerate(across)}
+    top = comparison.variants[0].values
+    return Layout(
+        headings=(pair[0], *(f"{pair[1]}={value}" for value in across)),
+        rows=tuple((value, *(cells.get((value, other), ABSENT) for other in across)) for value in down),
+        left=1,
+        bold=(place[0][top[pair[0]]], 1 + place[1][top[pair[1]]]) if comparison.baseline else None,
+        caption=f"{caption}, by {pair[0]} (rows) and {pair[1]} (columns).",
+        label="-".join([comparison.metric, *pair]),
+        notes=tuple(line for line in notes(comparison) if not line.startswith(("Δ", "*"))),
+    )
 
-    def table(columns: list[int]) -> Table:
+
+def _renamed(found: Layout, rename: Mapping[str, str]) -> Layout:
+    texts = {*found.headings, *(text for row in found.rows for text in row[: found.left])}
+    parts = texts | {part for text in found.headings for part in text.split("=")}
+    for old in rename:
+        if old not in parts:
+            raise InputError(f"--rename {old}: no heading or value is called so.{nearest(old, sorted(parts))}")
+
+    def new(text: str) -> str:
+        return rename.get(text) or "=".join(rename.get(part, part) for part in text.split("="))
+
+    rows = tuple((*map(new, row[: found.left]), *row[found.left :]) for row in found.rows)
+    return replace(found, headings=tuple(map(new, found.headings)), rows=rows)
+
+
+def to_terminal(found: Layout, console: Console) -> None:
+    """Print a table and its notes. A narrow terminal gets several tables, and long names as a numbered list."""
+
+    def table(columns: Sequence[int], wrapped: bool) -> Table:
         made = Table(box=None, pad_edge=False, header_style="bold")
-        for i in (*range(left), *columns):
+        for i in columns:
             # Where room is short, the name of an option breaks at its underscores.
-            title = titles[i].replace("_", "_\n") if len(columns) < len(titles) - left and i < left else titles[i]
-            made.add_column(Text(title), justify="left" if i < left else "right", overflow="fold")
-        for variant, texts in zip(comparison.variants, rows, strict=True):
-            style = "bold" if variant is comparison.baseline else "dim" if not variant.results else ""
-            made.add_row(*(Text(texts[i]) for i in (*range(left), *columns)), style=style)
+            title = found.headings[i].replace("_", "_\n") if wrapped and i < found.left else found.headings[i]
+            made.add_column(Text(title), justify="left" if i < found.left else "right", overflow="fold")
+        for r, row in enumerate(found.rows):
+            made.add_row(*(Text(row[i], "bold" if (r, i) == found.bold else "") for i in columns))
         return made
 
-    def fits(made: Table) -> bool:
-        return Measurement.get(console, console.options.update(width=1000), made).maximum <= console.width
+    def width(made: Table) -> int:
+        return Measurement.get(console, console.options.update(width=1000), made).maximum
 
-    rest = list(range(left, len(titles)))
+    left, rest = list(range(found.left)), list(range(found.left, len(found.headings)))
+    if width(table(left + rest, False)) > console.width and width(table(left, True)) > console.width // 2:
+        for i, row in enumerate(found.rows, 1):
+            named = zip(found.headings[: found.left], row[: found.left], strict=True)
+            console.print(Text(f"{i:>3}  {', '.join(f'{title}={text}' for title, text in named)}"))
+        console.print()
+        numbered = tuple((str(i), *row[found.left :]) for i, row in enumerate(found.rows, 1))
+        bold = found.bold and (found.bold[0], found.bold[1] - found.left + 1)
+        shown = replace(
+            found, headings=("#", *found.headings[found.left :]), rows=numbered, left=1, bold=bold
+        )
+        to_terminal(shown, console)
+        return
     while rest:
-        count = next((n for n in range(len(rest), 0, -1) if fits(table(rest[:n]))), len(rest))
-        console.print(table(rest[:count]))
+        fitting = (n for n in range(len(rest), 0, -1) if width(table(left + rest[:n], n < len(rest))) <= console.width)
+        count = next(fitting, 1)
+        console.print(table(left + rest[:count], count < len(found.headings) - found.left))
         rest = rest[count:]
-    for line in notes(comparison):
+    for line in found.notes:
         console.print(Text(line, "yellow"))
 
 
-def to_markdown(comparison: Comparison) -> str:
+def to_markdown(found: Layout) -> str:
     """Return a table for GitHub and the like."""
-    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in _rows(comparison)]
-    lines.insert(1, "|" + " --- |" * len(comparison.options) + " ---: |" * len(comparison.columns))
-    lines += ["", *(f"- {_markdown(line)}" for line in notes(comparison))] if notes(comparison) else []
-    return "\n".join(lines) + "\n"
+    rows = [[_markdown(text) for text in row] for row in (found.headings, *found.rows)]
+    if found.bold:
+        row, column = found.bold
+        rows[1 + row][column] = f"**{rows[1 + row][column]}**"
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + " --- |" * found.left + " ---: |" * (len(found.headings) - found.left))
+    lines += ["", _markdown(found.caption), "", *(f"- {_markdown(line)}" for line in found.notes)]
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return all numbers with all their digits."""
-    return comparison.frame().to_csv(index=False)
+    """Return all numbers with all their digits, one variant in a row."""
+    return comparison.table.to_csv(index=False)
 
 
-def to_latex(comparison: Comparison) -> str:
-    """Return a table for LaTeX with the package booktabs."""
-    titles, *rows = (" & ".join(map(_latex, row)) + r" \\" for row in _rows(comparison))
-    sides = "l" * len(comparison.options) + "r" * len(comparison.columns)
-    comments = [f"% {' '.join(line.split())}" for line in notes(comparison)]
-    lines = [
-        rf"\begin{{tabular}}{{{sides}}}",
-        r"\toprule",
-        titles,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join([*comments, *lines, ""])
-
-
-def _escaper(table: dict[str, str]) -> Callable[[str], str]:
+def escaper(table: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a function that replaces characters in a text, and joins its lines."""
     pattern = re.compile("|".join(map(re.escape, table)))
     return lambda text: pattern.sub(lambda found: table[found[0]], " ".join(text.split()))
 
 
 # Markdown's characters, and those of HTML, which Markdown lets through.
-_markdown = _escaper({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{c: "\\" + c for c in "\\`*_[]|~"}})
-_latex = _escaper(
-    {
-        **{c: "\\" + c for c in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "±": r"$\pm$",
-        "Δ": r"$\Delta$",
-    }
-)
+_markdown = escaper({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{c: "\\" + c for c in "\\`*_[]|~"}})

@@ -1,19 +1,22 @@
 """Runs grouped into variants: those that differ in their seed alone."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from cct_lightning.ablation.grid import short_names
-from cct_lightning.comparison.columns import COSTS, RESULTS, Column, find_columns
-from cct_lightning.comparison.runs import Run, differing, values_of
-from cct_lightning.comparison.statistics import Difference, difference, mean
+from cct_lightning.comparison.columns import Column, find_columns
+from cct_lightning.comparison.runs import Run, beside_others, differing, values_of
+from cct_lightning.comparison.statistics import Difference, difference, holm, mean
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DEFAULT_METRICS = (metrics.TEST_ACC, metrics.BEST_VAL_ACC, metrics.TEST_LOSS)
 
@@ -35,7 +38,7 @@ class Variant:
     @cached_property
     def finished(self) -> list[Run]:
         """The finished runs that have the metric."""
-        return [run for run in self.runs if run.status == "finished" and _number(run, self.metric) is not None]
+        return [run for run in self.runs if run.status == "finished" and number(run, self.metric) is not None]
 
     @cached_property
     def results(self) -> list[float]:
@@ -43,10 +46,11 @@ class Variant:
         return [float(run.summary[self.metric]) for run in self.finished]
 
     @cached_property
-    def by_seed(self) -> dict[int, float]:
-        """Seed -> metric; the mean where several runs share a seed."""
-        pairs = [(run.seed, value) for run, value in zip(self.finished, self.results, strict=True)]
-        return {seed: mean([v for s, v in pairs if s == seed]) for seed, _ in pairs if seed is not None}
+    def samples(self) -> dict[Hashable, float]:
+        """Seed -> metric, the mean where runs repeat a seed: what is independent. A run without a seed counts alone."""
+        keys = [run.name if run.seed is None else run.seed for run in self.finished]
+        pairs = list(zip(keys, self.results, strict=True))
+        return {key: mean([value for other, value in pairs if other == key]) for key in keys}
 
     @property
     def index(self) -> float:
@@ -58,15 +62,18 @@ class Variant:
         """What makes the variant, such as `arch=cct_7_3x2, pool=seqpool`."""
         return ", ".join(f"{key}={value}" for key, value in self.values.items()) or "all runs"
 
-    def cost(self, key: str) -> float:
-        """Return the mean over finished runs of something in their summaries; NaN where none has it."""
-        numbers = [_number(run, key) for run in self.finished]
-        return mean([number for number in numbers if number is not None])
+    def cost(self, key: str, *, without: Collection[str] = ()) -> float:
+        """Return the mean of a number in the summaries of the finished runs; NaN where none has it.
+
+        `without` are names of runs that are left out.
+        """
+        numbers = [number(run, key) for run in self.finished if run.name not in without]
+        return mean([each for each in numbers if each is not None])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Variants side by side.
+    """Variants side by side. A notebook shows it as its table.
 
     Attributes:
         metric: What is compared.
@@ -74,26 +81,59 @@ class Comparison:
         variants: The best one first, those without a result last.
         baseline: The variant that the others are compared with; None when none has a result.
         columns: What is shown of each variant beside its options.
+        pooled: Options in which the runs of one variant differ: those that `by` left out.
     """
 
     metric: str
     options: Mapping[str, str]
     variants: tuple[Variant, ...]
     baseline: Variant | None
-    columns: tuple[Column, ...] = (*RESULTS, *COSTS)
+    columns: tuple[Column, ...] = field(default_factory=lambda: find_columns((), ()))
+    pooled: tuple[str, ...] = ()
 
     def to_baseline(self, variant: Variant) -> Difference | None:
         """Return the difference of a variant to the baseline; None for the baseline and without results."""
-        return self._differences.get(id(variant))
+        return self.differences.get(id(variant))
+
+    def corrected(self, variant: Variant) -> float:
+        """Return the p-value of a variant's difference, corrected for all differences by Holm's method."""
+        return self._corrected.get(id(variant), math.nan)
 
     @cached_property
-    def _differences(self) -> dict[int, Difference]:
+    def differences(self) -> dict[int, Difference]:
+        """The differences to the baseline, by the `id` of the variant."""
         base = self.baseline
         return {
-            id(variant): difference(variant.results, base.results, variant.by_seed, base.by_seed)
+            id(variant): difference(variant.samples, base.samples)
             for variant in self.variants
             if base is not None and variant is not base and variant.results
         }
+
+    @cached_property
+    def tests(self) -> int:
+        """The number of differences that have a p-value."""
+        return sum(not math.isnan(each.p) for each in self.differences.values())
+
+    @cached_property
+    def _corrected(self) -> dict[int, float]:
+        return dict(zip(self.differences, holm([each.p for each in self.differences.values()]), strict=True))
+
+    @cached_property
+    def beside_others(self) -> set[str]:
+        """The names of runs that shared a machine with another run."""
+        return beside_others(self.runs)
+
+    def cost(self, variant: Variant, key: str) -> tuple[float, bool]:
+        """Return the mean over finished runs of something in their summaries, and whether a time is disturbed.
+
+        A time is that of the runs that had their machine for themselves; where there is none, of all. NaN where no run
+        has it.
+        """
+        every = variant.cost(key)
+        if not metrics.metric(key).timed or math.isnan(every):
+            return every, False
+        alone = variant.cost(key, without=self.beside_others)
+        return (every, True) if math.isnan(alone) else (alone, False)
 
     @property
     def runs(self) -> list[Run]:
@@ -105,13 +145,41 @@ class Comparison:
         """The runs that have no result."""
         return [run for variant in self.variants for run in variant.runs if run not in variant.finished]
 
-    def frame(self) -> pd.DataFrame:
-        """Return the comparison as numbers: one row per variant, accuracies from 0 to 1."""
+    @property
+    def table(self) -> pd.DataFrame:
+        """The comparison as numbers: one row per variant, accuracies from 0 to 1."""
         rows: list[dict[str, Any]] = [dict(variant.values) for variant in self.variants]
         for row, variant in zip(rows, self.variants, strict=True):
             for column in self.columns:
                 row.update(column.numbers(self, variant))
         return pd.DataFrame(rows)
+
+    def markdown(self, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> str:
+        """Return the table in Markdown.
+
+        Args:
+            pivot: Two options, for a table with the values of one in rows and of the other in columns.
+            rename: Text of a heading or of a value of an option -> what to write instead.
+        """
+        from cct_lightning.comparison.tables import layout, to_markdown
+
+        return to_markdown(layout(self, pivot=pivot, rename=rename))
+
+    def latex(self, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> str:
+        """Return the table in LaTeX, for the packages booktabs and siunitx; arguments as for `markdown`."""
+        from cct_lightning.comparison.latex import to_latex
+        from cct_lightning.comparison.tables import layout
+
+        return to_latex(layout(self, pivot=pivot, rename=rename))
+
+    def plot(self, what: str = "results", *, key: str | None = None) -> "Figure":
+        """Draw the comparison with matplotlib; see `comparison.figures.draw`."""
+        from cct_lightning.comparison.figures import draw
+
+        return draw(self, what, key=key)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
 
 
 def compare_runs(
@@ -129,12 +197,13 @@ def compare_runs(
         by: Options that make a variant, dotted or their last part; all that differ when empty.
         metric: A key of the summaries; the test accuracy where there is one.
         baseline: Values such as `pool=class_token`; the first of the grid, else the worst variant.
-        columns: More columns: keys of the summaries, or import paths of a `Column`.
+        columns: What to show; see `columns.find_columns`.
 
     Raises:
         InputError: An option, metric, baseline or column that no run has.
     """
-    keys = [_option(runs, key) for key in by] or differing(runs)
+    varying = differing(runs)
+    keys = list(dict.fromkeys(_option(runs, key, varying) for key in by)) or varying
     metric = _metric(runs, metric)
     names = short_names(keys)
     groups: dict[tuple[str, ...], list[Run]] = {}
@@ -151,43 +220,33 @@ def compare_runs(
         options={name: key for key, name in names.items()},
         variants=tuple(variants),
         baseline=_baseline(variants, baseline),
-        columns=(*RESULTS, *COSTS, *find_columns(columns, _numeric_keys(runs))),
+        columns=find_columns(columns, _numeric_keys(runs)),
+        pooled=tuple(dict.fromkeys(key for group in groups.values() for key in differing(group))) if by else (),
     )
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Return what a reader must know beside the numbers: runs without a result, repeated seeds."""
-    lines = []
-    for variant in comparison.variants:
-        count = len(variant.finished)
-        repeated = count - len({run.seed for run in variant.finished})
-        if repeated:
-            lines.append(f"{variant.name}: {repeated} of {count} runs repeat a seed and are no independent samples.")
-    for run in comparison.unfinished:
-        status = run.status if run.status != "finished" else f"finished without {comparison.metric}"
-        lines.append(f"{run.name}: {status}{f' ({run.reason})' if run.reason else ''}.")
-    return lines
-
-
-def _number(run: Run, key: str) -> float | None:
+def number(run: Run, key: str) -> float | None:
+    """Return a finite number of a run's summary; None where there is none."""
     value = run.summary.get(key)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None
 
 
-def _option(runs: Sequence[Run], key: str) -> str:
+def _option(runs: Sequence[Run], key: str, varying: Sequence[str]) -> str:
     known = dict.fromkeys(name for run in runs for name in run.config.flat)
     matches = [key] if key in known else [name for name in known if name.endswith(f".{key}")]
     if not matches:
-        raise InputError(f"No run sets the option {key!r}.{nearest(key, known)}")
+        last = [name.rpartition(".")[2] for name in known]
+        hint = nearest(key, known) or nearest(key.rpartition(".")[2], last)
+        raise InputError(f"No run sets the option {key!r}: the runs differ in {', '.join(varying) or 'none'}.{hint}")
     if len(matches) > 1:
         raise InputError(f"--by {key} could be {' or '.join(matches)}: give the full name.")
     return matches[0]
 
 
 def _numeric_keys(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(key for run in runs for key in run.summary if _number(run, key) is not None))
+    return list(dict.fromkeys(key for run in runs for key in run.summary if number(run, key) is not None))
 
 
 def _metric(runs: Sequence[Run], metric: str | None) -> str:

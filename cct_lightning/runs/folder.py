@@ -74,6 +74,10 @@ class RunFolder:
         """Return what the run has reached; empty where there is nothing."""
         return _read_json(self / self.SUMMARY)
 
+    def environment(self) -> dict[str, Any]:
+        """Return versions, device and git commit of the run; empty where there is nothing."""
+        return _read_json(self / self.ENVIRONMENT)
+
     def record(self) -> dict[str, Any]:
         """Return the run's place in an ablation; empty for any other run."""
         return _read_json(self / self.RECORD)

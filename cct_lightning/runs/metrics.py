@@ -7,7 +7,8 @@ report, the dashboard and W&B's best values ask here. It imports nothing heavy, 
 from dataclasses import dataclass
 from typing import Literal
 
-TRAIN_LOSS, TRAIN_SPEED = "train/loss", "train/images_per_s"
+TRAIN_LOSS, TRAIN_ACC, TRAIN_SPEED = "train/loss", "train/acc", "train/images_per_s"
+LEARNING_RATE = "lr"
 VAL_ACC, VAL_LOSS = "val/acc", "val/loss"
 TEST_ACC, TEST_LOSS = "test/acc", "test/loss"
 # What every run logs by itself, and so what a callback may monitor.
@@ -30,6 +31,7 @@ class Metric:
         scale: A number times this is in `unit`.
         unit: Empty where it has none.
         digits: Digits after the point.
+        timed: It is measured with a clock, which runs on the same machine disturb.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
     digits: int = 4
+    timed: bool = False
 
     def text(self, value: float, *, sign: bool = False) -> str:
         """Return a logged value in its unit, which is not written: 0.9312 as `93.12`; `sign` also writes a plus."""
@@ -53,11 +56,12 @@ METRICS = {
     "acc5": Metric(title="top-5 accuracy", goal="max", scale=100, unit="%", digits=2),
     "loss": Metric(title="loss", goal="min"),
     "grad_norm": Metric(title="norm of the gradient", goal="min"),
-    "images_per_s": Metric(title="speed of the training", goal="max", unit="images/s", digits=0),
+    "images_per_s": Metric(title="speed of the training", goal="max", unit="images/s", digits=0, timed=True),
     "images_seen": Metric(title="images seen", goal="min", digits=0),
     "epochs": Metric(title="epochs", goal="min", digits=0),
-    "seconds": Metric(title="wall time of a run", goal="min", unit="s", digits=1),
-    "train_seconds": Metric(title="wall time of the training", goal="min", unit="s", digits=1),
+    "lr": Metric(title="learning rate", goal="min", digits=6),
+    "seconds": Metric(title="wall time of a run", goal="min", unit="s", digits=1, timed=True),
+    "train_seconds": Metric(title="wall time of the training", goal="min", unit="s", digits=1, timed=True),
     "memory_gb": Metric(title="peak memory", goal="min", unit="GB", digits=3),
     "params": Metric(title="parameters", goal="min", digits=0),
     "macs": Metric(title="multiply-accumulates of one image", goal="min", scale=1e-6, unit="millions", digits=1),
