@@ -1,5 +1,6 @@
-"""Run folders as `cct fit` and `cct ablate` leave them, without a training: for benchmarks, tests and looking at pages."""
+"""Run folders as `cct fit` and `cct ablate` leave them, made without training: for benchmarks, tests, and pages to look at."""
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -31,6 +32,7 @@ def write_runs(target: Path, *, count: int, epochs: int = 100, images: int = 10_
         samples: Images among them that are kept as pixels.
     """
     words = ["--config=cifar10_cpu", f"--trainer.max_epochs={epochs}"]
+    base = ResolvedConfig.resolve(options_of(words))
     chance, numbers = random.Random(0), np.random.default_rng(0)
     label, pixels = numbers.integers(0, 10, images), numbers.integers(0, 256, (samples, 3, 32, 32), dtype=np.uint8)
     axes = list(GRID.values())
@@ -40,9 +42,11 @@ def write_runs(target: Path, *, count: int, epochs: int = 100, images: int = 10_
         parameters = {**dict(zip(GRID, values, strict=True)), "seed_everything": seed}
         folder = target / f"{'-'.join(map(str, values))}-seed{seed}"
         folder.mkdir(parents=True)
-        config = ResolvedConfig.resolve(options_of([*words, *(f"--{k}={v}" for k, v in parameters.items())]))
-        (folder / "config.yaml").write_text(yaml.dump(config.options, Dumper=yaml.CSafeDumper, sort_keys=False))
-        record: dict[str, Any] = {"ablation": target.name, "index": variant * 3 + seed, "command": words[:1]}
+        options = copy.deepcopy(base.options)
+        options["model"] |= {"tokenizer": values[0], "pool": values[1]}
+        options["model"]["optim"]["lr"], options["seed_everything"] = values[2], seed
+        (folder / "config.yaml").write_text(yaml.dump(options, Dumper=yaml.CSafeDumper, sort_keys=False))
+        record: dict[str, Any] = {"ablation": target.name, "index": variant * 3 + seed, "command": words}
         record |= {"parameters": parameters, "began": 1.8e9 + 1000 * i}
         top = 0.85 + sum(_EFFECTS.get(value, 0.0) for value in values) + chance.gauss(0, 0.004)
         if i % 37 == 36:

@@ -3,6 +3,7 @@
     import cct_lightning
 
     cct_lightning.fit("digits", pool="class_token", max_epochs=3)
+    cct_lightning.compare("runs/tokenizer_x_pool").plot()
     cct_lightning.create_model("cct_7_3x1", num_classes=100)
 """  # fmt: skip
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cct_lightning.api import fit
+    from cct_lightning.comparison.compare import compare
     from cct_lightning.data.augment.augment import Augment
     from cct_lightning.data.batch import Batch
     from cct_lightning.data.datamodule import ImageDataModule
@@ -38,6 +40,7 @@ _MODULES = {
     "InputError": "errors",
     "Optim": "training.optim",
     "RunResult": "runs.result",
+    "compare": "comparison.compare",
     "create_model": "models.factory",
     "fit": "api",
     "parse_arch": "models.arch",
@@ -53,6 +56,7 @@ __all__ = [
     "InputError",
     "Optim",
     "RunResult",
+    "compare",
     "create_model",
     "fit",
     "parse_arch",

@@ -9,6 +9,7 @@ from cct_lightning.ablation.engine import Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
+from cct_lightning.comparison.notes import expected_power
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
@@ -63,6 +64,8 @@ def ablate(
         concurrency = share(cores(), torch.cuda.device_count()).concurrency
         left = duration(seconds_left(plan, concurrency=concurrency))
         print(f"{counted(plan)}; time left {left}, {concurrency} at a time on this machine, in {folder}")
+        if power := expected_power(folder, [item.run.variant for item in plan]):
+            print(power)
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)

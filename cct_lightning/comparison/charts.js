@@ -109,7 +109,7 @@ function chart(width, x, y, series) {
 
 // Draws an axis for each option and one for the result, and a line for each variant: {i, name, values, mean}.
 function parallel(width, options, label, variants) {
-  const height = 340, top = 40, bottom = 16, left = 46, right = 60;
+  const height = 350, top = 50, bottom = 16, left = 46, right = 60;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("role", "img");

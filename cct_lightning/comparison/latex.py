@@ -29,6 +29,7 @@ def to_latex(found: Layout) -> str:
         r"\centering",
         rf"\caption{{{_latex(method)}}}",
         rf"\label{{tab:{label}}}",
+        r"\smallskip",
         r"\sisetup{separate-uncertainty, detect-weight, mode=text, group-separator={,}, group-minimum-digits=4}",
         rf"\begin{{tabular}}{{{' '.join(kinds)}}}",
         r"\toprule",

@@ -105,9 +105,9 @@ def deviation(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else math.nan
 
 
-def _vary(values: Sequence[float]) -> bool:
+def _vary(values: Sequence[float], size: float) -> bool:
     # Rounding alone is no deviation.
-    return deviation(values) > 1e-9 * max(abs(value) for value in values)
+    return deviation(values) > 1e-9 * size
 
 
 def difference(ours: Mapping[Hashable, float], base: Mapping[Hashable, float]) -> Difference:
@@ -116,10 +116,10 @@ def difference(ours: Mapping[Hashable, float], base: Mapping[Hashable, float]) -
     Paired where the side with fewer seeds, two at least, has none that the other lacks; else by Welch's test of all.
     """
     shared = [seed for seed in ours if seed in base]
-    n = min(len(ours), len(base))
+    n, size = min(len(ours), len(base)), max(map(abs, (*ours.values(), *base.values())))
     if n > 1 and len(shared) == n:
         pairs = [ours[seed] - base[seed] for seed in shared]
-        if not _vary(pairs):
+        if not _vary(pairs, size):
             return Difference(mean=mean(pairs), paired=True, n=n)
         spread = variance(pairs)
         return Difference(
@@ -133,7 +133,7 @@ def difference(ours: Mapping[Hashable, float], base: Mapping[Hashable, float]) -
         )
     a, b = list(ours.values()), list(base.values())
     delta = mean(a) - mean(b)
-    if n < 2 or not (_vary(a) or _vary(b)):
+    if n < 2 or not (_vary(a, size) or _vary(b, size)):
         return Difference(mean=delta, paired=False, n=n)
     u, v = variance(a), variance(b)
     x, y = u / len(a), v / len(b)

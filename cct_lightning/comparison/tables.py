@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import fill
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -55,9 +56,9 @@ def layout(
     """
     kind = metric(comparison.metric)
     results = [len(variant.results) for variant in comparison.variants if variant.results]
-    seeds = "-".join(map(str, sorted({min(results), max(results)}))) if results else "0"
+    seeds = " to ".join(map(str, sorted({min(results), max(results)}))) if results else "0"
     what = f"{kind.title} ({comparison.metric}{f', {kind.unit}' if kind.unit else ''})"
-    caption = f"{what[0].upper()}{what[1:]}: mean ± standard deviation, n = {seeds} runs of other seeds"
+    caption = f"{what[0].upper()}{what[1:]}: mean ± standard deviation, n = {seeds} runs"
     if pivot:
         found = _pivot(comparison, _pair(comparison, pivot), caption)
     else:
@@ -124,45 +125,72 @@ def _renamed(found: Layout, rename: Mapping[str, str]) -> Layout:
         return rename.get(text) or "=".join(rename.get(part, part) for part in text.split("="))
 
     rows = tuple((*map(new, row[: found.left]), *row[found.left :]) for row in found.rows)
-    return replace(found, headings=tuple(map(new, found.headings)), rows=rows)
+    # Sentences name variants, the longest names first: pool=mean is the beginning of pool=mean_max.
+    pairs = {f"{title}={text}" for row in found.rows for title, text in zip(found.headings, row[: found.left])}  # noqa: B905
+    said = {old: new(old) for old in sorted(pairs, key=len, reverse=True) if new(old) != old}
+    put = escaper(said) if said else str
+    return replace(
+        found,
+        headings=tuple(map(new, found.headings)),
+        rows=rows,
+        caption=put(found.caption),
+        notes=tuple(map(put, found.notes)),
+    )
 
 
 def to_terminal(found: Layout, console: Console) -> None:
     """Print a table and its notes. A narrow terminal gets several tables, and long names as a numbered list."""
-
-    def table(columns: Sequence[int], wrapped: bool) -> Table:
-        made = Table(box=None, pad_edge=False, header_style="bold")
-        for i in columns:
-            # Where room is short, the name of an option breaks at its underscores.
-            title = found.headings[i].replace("_", "_\n") if wrapped and i < found.left else found.headings[i]
-            made.add_column(Text(title), justify="left" if i < found.left else "right", overflow="fold")
-        for r, row in enumerate(found.rows):
-            made.add_row(*(Text(row[i], "bold" if (r, i) == found.bold else "") for i in columns))
-        return made
-
-    def width(made: Table) -> int:
-        return Measurement.get(console, console.options.update(width=1000), made).maximum
-
     left, rest = list(range(found.left)), list(range(found.left, len(found.headings)))
-    if width(table(left + rest, False)) > console.width and width(table(left, True)) > console.width // 2:
-        for i, row in enumerate(found.rows, 1):
-            named = zip(found.headings[: found.left], row[: found.left], strict=True)
-            console.print(Text(f"{i:>3}  {', '.join(f'{title}={text}' for title, text in named)}"))
-        console.print()
-        numbered = tuple((str(i), *row[found.left :]) for i, row in enumerate(found.rows, 1))
-        bold = found.bold and (found.bold[0], found.bold[1] - found.left + 1)
-        shown = replace(
-            found, headings=("#", *found.headings[found.left :]), rows=numbered, left=1, bold=bold
-        )
-        to_terminal(shown, console)
-        return
+    whole = _width(_rich(found, left + rest, wrapped=False), console)
+    if whole > console.width and _width(_rich(found, left, wrapped=True), console) > console.width // 2:
+        found = _numbered(found, console)
+        left, rest = [0], list(range(1, len(found.headings)))
     while rest:
-        fitting = (n for n in range(len(rest), 0, -1) if width(table(left + rest[:n], n < len(rest))) <= console.width)
-        count = next(fitting, 1)
-        console.print(table(left + rest[:count], count < len(found.headings) - found.left))
-        rest = rest[count:]
+        fitting = (
+            n
+            for n in range(len(rest), 0, -1)
+            if _width(_rich(found, left + rest[:n], wrapped=n + found.left < len(found.headings)), console)
+            <= console.width
+        )
+        shown = left + rest[: next(fitting, 1)]
+        console.print(_rich(found, shown, wrapped=len(shown) < len(found.headings)))
+        rest = rest[len(shown) - found.left :]
     for line in found.notes:
         console.print(Text(line, "yellow"))
+
+
+def _rich(found: Layout, columns: Sequence[int], *, wrapped: bool) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for i in columns:
+        # Where room is short, the name of an option breaks at its underscores.
+        title = found.headings[i].replace("_", "_\n") if wrapped and i < found.left else found.headings[i]
+        made.add_column(Text(title), justify="left" if i < found.left else "right", overflow="fold")
+    for r, row in enumerate(found.rows):
+        made.add_row(*(Text(row[i], "bold" if (r, i) == found.bold else "") for i in columns))
+    return made
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(width=1000), table).maximum
+
+
+def _numbered(found: Layout, console: Console) -> Layout:
+    """Print what each row is as a list, and return the table with the numbers of the list in its place."""
+    named = [zip(found.headings[: found.left], row[: found.left], strict=True) for row in found.rows]
+    names = [", ".join(f"{title}={text}" for title, text in pairs) for pairs in named]
+    for i, name in enumerate(names, 1):
+        console.print(Text(fill(f"{i:>3}  {name}", console.width, subsequent_indent=" " * 5)))
+    console.print()
+    numbers = {name: f"#{i}" for i, name in enumerate(names, 1)}
+    put = escaper({name: numbers[name] for name in sorted(names, key=len, reverse=True)})
+    return replace(
+        found,
+        headings=("#", *found.headings[found.left :]),
+        rows=tuple((str(i), *row[found.left :]) for i, row in enumerate(found.rows, 1)),
+        left=1,
+        bold=found.bold and (found.bold[0], found.bold[1] - found.left + 1),
+        notes=tuple(map(put, found.notes)),
+    )
 
 
 def to_markdown(found: Layout) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cct_lightning.commands.compare import compare
 from cct_lightning.comparison.runs import read_runs
-from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown
+from cct_lightning.comparison.tables import to_csv
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.errors import InputError
 from comparison.test_compare import done, write_run
@@ -36,17 +36,17 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "runs")
 
 
-COLUMNS = ["my_lab.columns.PER_PARAM", "memory_gb"]
+COLUMNS = ["default", "my_lab.columns.PER_PARAM", "memory_gb"]
 
 
 def test_it_is_in_every_table(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = compare_runs(read_runs([runs]), columns=COLUMNS)
     heading = "test/acc (%) for each parameter"
-    markdown, latex = to_markdown(comparison), to_latex(comparison)
+    markdown, latex = comparison.markdown(), comparison.latex()
     assert markdown.splitlines()[0].endswith(f"| {heading} | memory\\_gb (GB) |")
     assert "| 0.00750 | 1.250 |" in markdown
-    assert r"\% " not in latex.splitlines()[1]
     assert "0.00750 & 1.250" in latex
+    assert r"{test/acc (\%) for each parameter} & {memory\_gb (GB)} \\" in latex
     [best, _] = csv.DictReader(io.StringIO(to_csv(comparison)))
     assert (float(best["per_param"]), float(best["memory_gb"])) == (0.0075, 1.25)
     compare(runs, columns=COLUMNS)
@@ -54,7 +54,6 @@ def test_it_is_in_every_table(runs: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_it_is_on_the_page(runs: str) -> None:
-    pytest.importorskip("plotly", reason="Plotly is not installed: pip install 'cct_lightning[report]'")
     from cct_lightning.comparison.page import page
 
     text = page(compare_runs(read_runs([runs]), columns=COLUMNS), title="x")
@@ -72,7 +71,13 @@ def test_an_unknown_column_is_one_sentence(runs: str) -> None:
     found = read_runs([runs])
     with pytest.raises(InputError, match="Did you mean 'memory_gb'"):
         compare_runs(found, columns=["memory_g"])
-    with pytest.raises(InputError, match="neither a number"):
+    with pytest.raises(InputError, match="nor the import path"):
         compare_runs(found, columns=["cct_lightning.comparison.columns.find_columns"])
     with pytest.raises(InputError, match="Cannot import the column"):
         compare_runs(found, columns=["my_lab.columns.NONE"])
+
+
+def test_columns_are_chosen(runs: str, cct) -> None:
+    code, out, err = cct("compare", runs, "--columns", "mean", "seconds", "--format", "markdown")
+    assert code == 0, err
+    assert out.splitlines()[0] == "| pool | test/acc (%) | time (s) |"

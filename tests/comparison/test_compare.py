@@ -14,8 +14,10 @@ from scipy import stats
 
 from cct_lightning.commands.compare import compare
 from cct_lightning.comparison.runs import Run, read_runs, values_of
-from cct_lightning.comparison.tables import to_csv, to_latex, to_markdown, to_terminal
-from cct_lightning.comparison.variants import compare_runs, notes
+from cct_lightning.comparison.statistics import Difference
+from cct_lightning.comparison.notes import notes
+from cct_lightning.comparison.tables import layout, to_csv, to_terminal
+from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.comparison.wandb_runs import to_run
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
@@ -62,7 +64,7 @@ def test_runs_are_grouped_by_what_differs_and_sorted(runs: Path) -> None:
     comparison = compare_runs(read_runs([str(runs)]))
     assert dict(comparison.options) == {"pool": "model.pool"}
     assert [variant.values["pool"] for variant in comparison.variants] == ["seqpool", "mean", "max"]
-    frame = comparison.frame()
+    frame = comparison.table
     assert frame["n"].tolist() == [3, 3, 3]
     assert frame["mean"].tolist() == pytest.approx([0.92, 0.905, 0.82])
     assert frame["std"].tolist() == pytest.approx([0.01, 0.005, 0.0264575], abs=1e-6)
@@ -73,34 +75,46 @@ def test_differences_are_scipys(runs: Path) -> None:
     ours, base = SCORES["seqpool"], SCORES["mean"]
     delta = comparison.to_baseline(comparison.variants[0])
     assert delta is not None
-    test = stats.ttest_ind(ours, base, equal_var=False)
+    test = stats.ttest_rel(ours, base)
     interval = test.confidence_interval(0.95)
     assert (delta.mean, delta.low, delta.high) == pytest.approx((0.015, interval.low, interval.high))
     assert delta.p == pytest.approx(test.pvalue)
-    assert delta.p_paired == pytest.approx(stats.ttest_rel(ours, base).pvalue)
-    assert delta.pairs == 3
+    assert (delta.paired, delta.n) == (True, 3)
     assert comparison.to_baseline(comparison.variants[1]) is None
 
 
-def test_only_seeds_that_match_are_paired(tmp_path: Path) -> None:
-    for pool, seeds in (("seqpool", (0, 1, 5)), ("mean", (1, 5, 9))):
-        for seed in seeds:
-            score = 0.5 + 0.01 * seed**2 + (0.1 + 0.001 * seed) * (pool == "seqpool")
-            write_run(tmp_path / pool / str(seed), seed=seed, summary=done(score), model__pool=pool)
-    comparison = compare_runs(read_runs([str(tmp_path)]), baseline="pool=mean")
-    delta = next(d for v in comparison.variants if (d := comparison.to_baseline(v)) is not None)
-    assert delta.pairs == 2
-    assert delta.p_paired == pytest.approx(stats.ttest_1samp([0.101, 0.105], 0).pvalue)
+def write_two(folder: Path, ours: dict[int, float], base: dict[int, float]) -> Difference:
+    """Write runs of two variants, each seed -> accuracy, and return their difference."""
+    for pool, scores in (("seqpool", ours), ("mean", base)):
+        for seed, score in scores.items():
+            write_run(folder / pool / str(seed), seed=seed, summary=done(score), model__pool=pool)
+    comparison = compare_runs(read_runs([str(folder)]), baseline="pool=mean")
+    return next(delta for v in comparison.variants if (delta := comparison.to_baseline(v)) is not None)
+
+
+def test_runs_are_paired_where_one_side_has_all_seeds_of_the_other(tmp_path: Path) -> None:
+    delta = write_two(tmp_path, {1: 0.61, 5: 0.655}, {1: 0.51, 5: 0.55, 9: 0.9})
+    assert (delta.paired, delta.n, delta.mean) == (True, 2, pytest.approx(0.1025))
+    assert delta.p == pytest.approx(stats.ttest_1samp([0.1, 0.105], 0).pvalue)
+
+
+def test_other_seeds_are_compared_by_welchs_test(tmp_path: Path) -> None:
+    ours, base = {0: 0.6, 1: 0.61, 5: 0.655}, {1: 0.51, 5: 0.55, 9: 0.9, 10: 0.5}
+    delta = write_two(tmp_path, ours, base)
+    test = stats.ttest_ind(list(ours.values()), list(base.values()), equal_var=False)
+    interval = test.confidence_interval(0.95)
+    assert not delta.paired
+    assert (delta.low, delta.high, delta.p) == pytest.approx((interval.low, interval.high, test.pvalue))
 
 
 def test_one_seed_has_no_deviation_and_equal_runs_no_interval(tmp_path: Path) -> None:
     write_run(tmp_path / "a", summary=done(0.5))
     write_run(tmp_path / "b", summary=done(0.6), model__pool="mean")
     comparison = compare_runs(read_runs([str(tmp_path)]))
-    assert math.isnan(comparison.frame()["std"][0])
-    assert "60.00 |" in to_markdown(comparison)
-    assert "+10.00 |" in to_markdown(comparison)
-    assert "nan" not in to_markdown(comparison) + to_latex(comparison)
+    assert math.isnan(comparison.table["std"][0])
+    assert "60.00** |" in comparison.markdown()
+    assert "+10.00 |" in comparison.markdown()
+    assert "nan" not in comparison.markdown() + comparison.latex()
 
 
 def test_unfinished_runs_are_shown(runs: Path) -> None:
@@ -112,11 +126,10 @@ def test_unfinished_runs_are_shown(runs: Path) -> None:
     (early / "ablation.json").write_text(json.dumps(record))
     comparison = compare_runs(read_runs([str(runs)]))
     lines = notes(comparison)
-    assert "x: failed (ValueError: no)." in lines
-    assert "y: running." in lines
-    assert "z: failed (No data (exit code 2))." in lines
+    assert "Failed: x (ValueError: no), z (No data (exit code 2))." in lines
+    assert "Still running: y." in lines
     assert dict(comparison.options) == {"pool": "model.pool"}
-    table = to_markdown(comparison)
+    table = comparison.markdown()
     assert "| max | 3 of 4 |" in table
     assert "| none | 0 of 1 |" in table
     assert comparison.variants[-1].values["pool"] == "none"
@@ -125,7 +138,9 @@ def test_unfinished_runs_are_shown(runs: Path) -> None:
 def test_repeated_seeds_are_told(tmp_path: Path) -> None:
     for i in range(2):
         write_run(tmp_path / str(i), seed=3, summary=done(0.5))
-    assert "repeat a seed" in notes(compare_runs(read_runs([str(tmp_path)])))[0]
+    comparison = compare_runs(read_runs([str(tmp_path)]))
+    assert "Runs repeat a seed and count as one in the tests: all runs." in notes(comparison)
+    assert list(comparison.variants[0].samples) == [3]
 
 
 def test_the_first_of_a_grid_is_the_baseline(runs: Path) -> None:
@@ -145,6 +160,8 @@ def test_by_and_metric(runs: Path) -> None:
     assert compare_runs(found, metric="seconds").metric == "seconds"
     with pytest.raises(InputError, match=r"Did you mean 'model.pool'"):
         compare_runs(found, by=["model.pol"])
+    with pytest.raises(InputError, match=r"the runs differ in model.pool. Did you mean 'pool'"):
+        compare_runs(found, by=["pol"])
     with pytest.raises(InputError, match="Did you mean 'test/acc'"):
         compare_runs(found, metric="test/ac")
     with pytest.raises(InputError, match="fits 0"):
@@ -155,7 +172,7 @@ def test_losses_rise_downwards(runs: Path) -> None:
     for i, folder in enumerate(sorted(runs.glob("*/*"))):
         summary = json.loads((folder / "summary.json").read_text())
         (folder / "summary.json").write_text(json.dumps({**summary, "test/loss": i + 1.0}))
-    means = compare_runs(read_runs([str(runs)]), metric="test/loss").frame()["mean"].tolist()
+    means = compare_runs(read_runs([str(runs)]), metric="test/loss").table["mean"].tolist()
     assert means == sorted(means)
 
 
@@ -165,13 +182,13 @@ def test_formats(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert float(rows[0]["mean"]) == pytest.approx(0.92)
     assert rows[-1]["pool"] == "a|b_<i>&%$#{}~^\\"
-    assert r"a\|b\_&lt;i&gt;&amp;%$#{}\~^\\" in to_markdown(comparison)
-    latex = to_latex(comparison)
+    assert r"a\|b\_&lt;i&gt;&amp;%$#{}\~^\\" in comparison.markdown()
+    latex = comparison.latex()
     assert (
         r"a\textbar{}b\_\textless{}i\textgreater{}\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
         in latex
     )
-    assert r"92.00 $\pm$ 1.00" in latex
+    assert r"& \bfseries 92.00 \pm 1.00 &" in latex
     assert {line.count("&") - line.count(r"\&") for line in latex.splitlines() if line.endswith(r"\\")} == {9}
     for name in ("terminal", "markdown", "csv", "latex"):
         compare(str(runs), format=name)
@@ -225,7 +242,7 @@ def test_records_of_wandbs_api_become_runs() -> None:
     assert to_run({**record, "state": "failed", "summary": {"reason": "NaN"}}).reason == "NaN"
     # Ended without an error, but stopped before it was tested.
     assert to_run({**record, "summary": {"status": "interrupted"}}).status == "interrupted"
-    assert compare_runs([run]).frame()["mean"].tolist() == [0.9]
+    assert compare_runs([run]).table["mean"].tolist() == [0.9]
 
 
 def test_an_option_that_is_null_shows_as_default() -> None:
@@ -243,12 +260,12 @@ def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
             write_run(tmp_path / pool / str(seed), seed=seed, summary=done(score), **options)
     console = Console(file=io.StringIO(), width=80)
     comparison = compare_runs(read_runs([str(tmp_path)]), baseline="pool=mean")
-    to_terminal(comparison, console)
+    to_terminal(layout(comparison), console)
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    for part in ("warmup_ ", "epochs ", "class_token", "Δ [95 % CI]", "92.00 ± 1.00", "p paired", "M MACs", "time (s)"):
+    for part in ("warmup_ ", "epochs ", "class_token", "Δ [95 % CI]", "92.00 ± 1.00", "seeds", "M MACs", "time (s)"):
         assert text.count(part) >= 1, part
     assert text.count("class_token") == text.count("warmup_ ") == 2
     wide = Console(file=io.StringIO(), width=200)
-    to_terminal(comparison, wide)
-    assert len(wide.file.getvalue().splitlines()) == 1 + len(SCORES)
+    to_terminal(layout(comparison), wide)
+    assert len(wide.file.getvalue().splitlines()) == 1 + len(SCORES) + len(notes(comparison))
