@@ -46,8 +46,8 @@ def main() -> None:
             size = f"{page.stat().st_size / 1e6:.2f}" if words[0] == "report" else ""
             rows.append({**row, "page, MB": size, "asked, at most": limit})
     notes = (
-        f"CPU time of the whole command, start of Python included; median of {options.repeats}. The runs are synthetic: "
-        "100 epochs of metrics and 10,000 test predictions each for the report."
+        f"CPU time of the whole command, start of Python included; median of {options.repeats}. The runs are "
+        "synthetic: 100 epochs of metrics and 10,000 test predictions each for the report."
     )
     print(write("compare", "Comparing many runs", notes, rows, told))
 

@@ -1,4 +1,4 @@
-"""Run folders as `cct fit` and `cct ablate` leave them, made without training: for benchmarks, tests, and pages to look at."""
+"""Run folders as `cct fit` and `cct ablate` leave them, but without training: for benchmarks and tests."""
 
 import copy
 import json

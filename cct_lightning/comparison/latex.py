@@ -14,10 +14,15 @@ def to_latex(found: Layout) -> str:
     kinds = ["l"] * found.left + [_kind(texts) for texts in columns]
     rows = []
     for r, row in enumerate(found.rows):
-        cells = [_cell(text, kind, bold=(r, i) == found.bold) for i, (text, kind) in enumerate(zip(row, kinds, strict=True))]
+        cells = [
+            _cell(text, kind, bold=(r, i) == found.bold) for i, (text, kind) in enumerate(zip(row, kinds, strict=True))
+        ]
         rows.append(" & ".join(cells) + r" \\")
     # In braces, or siunitx reads a heading as a number.
-    titles = [f"{{{_latex(title)}}}" if kind.startswith("S") else _latex(title) for title, kind in zip(found.headings, kinds, strict=True)]
+    titles = [
+        f"{{{_latex(title)}}}" if kind.startswith("S") else _latex(title)
+        for title, kind in zip(found.headings, kinds, strict=True)
+    ]
     method = " ".join([found.caption, *(line for line in found.notes if line.startswith(("Δ", "*")))])
     if found.bold:
         method += " Bold: the best mean."

@@ -110,4 +110,3 @@ def _without_result(comparison: Comparison) -> list[str]:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ("; " if any(", " in name for name in names) else ", ").join(names[:_SHOWN]) + more
-

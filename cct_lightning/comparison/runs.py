@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cct_lightning.config.options import DERIVED, SEED, text
+from cct_lightning.config.options import DERIVED, SEED, text, tilde
 from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
@@ -111,7 +111,7 @@ def read_run(name: str, folder: Path) -> Run:
         index=record.get("index"),
         ablation=str(record.get("ablation", "")),
         began=record.get("began"),
-        command=shlex.join(["cct", "fit", *(_words(record) or [f"--config={folder / RunFolder.CONFIG}"])]),
+        command=f"cct fit {shlex.join(_words(record)) or f'--config {tilde(str(folder / RunFolder.CONFIG))}'}",
         folder=folder,
     )
 

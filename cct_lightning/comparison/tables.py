@@ -40,9 +40,7 @@ class Layout:
     notes: tuple[str, ...]
 
 
-def layout(
-    comparison: Comparison, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None
-) -> Layout:
+def layout(comparison: Comparison, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> Layout:
     """Lay a comparison out as a table.
 
     Args:

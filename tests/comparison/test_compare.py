@@ -13,9 +13,9 @@ from rich.console import Console
 from scipy import stats
 
 from cct_lightning.commands.compare import compare
+from cct_lightning.comparison.notes import notes
 from cct_lightning.comparison.runs import Run, read_runs, values_of
 from cct_lightning.comparison.statistics import Difference
-from cct_lightning.comparison.notes import notes
 from cct_lightning.comparison.tables import layout, to_csv, to_terminal
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.comparison.wandb_runs import to_run
