@@ -1,4 +1,4 @@
-"""A table in LaTeX, for the packages booktabs and siunitx: numbers aligned at the point, a true minus, bold for the best."""
+"""A table in LaTeX, for booktabs and siunitx: numbers aligned at the point, a true minus, bold for the best."""
 
 import re
 
@@ -14,10 +14,8 @@ def to_latex(found: Layout) -> str:
     kinds = ["l"] * found.left + [_kind(texts) for texts in columns]
     rows = []
     for r, row in enumerate(found.rows):
-        cells = [
-            _cell(text, kind, bold=(r, i) == found.bold) for i, (text, kind) in enumerate(zip(row, kinds, strict=True))
-        ]
-        rows.append(" & ".join(cells) + r" \\")
+        pairs = enumerate(zip(row, kinds, strict=True))
+        rows.append(" & ".join(_cell(text, kind, bold=(r, i) == found.bold) for i, (text, kind) in pairs) + r" \\")
     # In braces, or siunitx reads a heading as a number.
     titles = [
         f"{{{_latex(title)}}}" if kind.startswith("S") else _latex(title)
@@ -82,6 +80,5 @@ _latex = escaper(
         "|": r"\textbar{}",
         "±": r"$\pm$",
         "Δ": r"$\Delta$",
-        "×": r"$\times$",
     }
 )

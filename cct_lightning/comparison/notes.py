@@ -40,7 +40,8 @@ def _power(tested: Sequence[Difference], kind: Metric) -> str:
     needed = sorted(each.seeds_needed(len(tested)) for each in tested)
     least, most = (f"{n:g}" if n < math.inf else f"more than {MOST_SEEDS}" for n in (needed[0], needed[-1]))
     seeds = least if least == most else f"{least} to {most}"
-    return f"{_shown(tested, median_low([each.n for each in tested]), kind)}; to show the observed ones takes {seeds} seeds."
+    n = median_low([each.n for each in tested])
+    return f"{_shown(tested, n, kind)}; to show the observed ones takes {seeds} seeds."
 
 
 def _shown(tested: Sequence[Difference], n: int, kind: Metric) -> str:

@@ -39,7 +39,6 @@ def figures(comparison: Comparison) -> dict[str, Any]:
     classes: dict[tuple[str, ...], int] = {}
     return {
         "metric": kind.label(comparison.metric),
-        "digits": kind.digits,
         "options": list(comparison.options),
         "curves": {key: metric(key).label(key) for key in _CURVES},
         "costs": {key: metric(key).label() for key in _COSTS},

@@ -83,7 +83,7 @@ def _pair(comparison: Comparison, pivot: Sequence[str]) -> tuple[str, str]:
     for word in pivot:
         if word in comparison.options or word in comparison.options.values():
             names += [name for name, key in comparison.options.items() if word in (name, key)]
-        elif word not in ("x", "×"):
+        elif word != "x":
             choice = ", ".join(comparison.options) or "none"
             raise InputError(f"--pivot {word}: the variants differ in {choice}.{nearest(word, comparison.options)}")
     if len(names) != 2 or names[0] == names[1]:

@@ -33,7 +33,7 @@ def test_every_command_runs(workplace: Path, cct) -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     assert len(lines) == 8
     for line in lines:
-        code, out, err = cct(*line.split()[1:])
+        code, _, err = cct(*line.split()[1:])
         assert code == 0, f"{line}: {err}"
         for name in re.findall(r"--out (\S+)", line):
             assert (workplace / name).stat().st_size > 0

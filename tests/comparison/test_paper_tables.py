@@ -82,14 +82,8 @@ def test_many_options_are_a_numbered_list_on_a_narrow_terminal(tmp_path: Path) -
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert " ".join(text.partition("#")[0].split()).count("drop_path_rate=3") == 1
-    for part in (
-        "\n#  n  test/acc (%)",
-        "\n1  1         56.00",
-        "\n     attn_drop=2",
-        "no test: #1; #2; #3; #4 and 3 more",
-        "drop_path_rate=2",
-        "images/s",
-    ):
+    assert "no test: #1; #2; #3; #4 and 3 more" in " ".join(text.split())
+    for part in ("\n#  n  test/acc (%)", "\n1  1         56.00", "\n     attn_drop=2", "images/s"):
         assert part in text, part
 
 

@@ -231,9 +231,7 @@ def test_confusion_and_samples_are_those_of_the_chosen_variant(browser: Any, pag
         counted = confusion([part for run in runs if (part := predictions(run)) is not None])
         assert counted is not None
         percent = 100 * counted[1] / counted[1].sum(1, keepdims=True)
-        cells = browser.execute_script(
-            "return [...document.querySelectorAll('.matrix tbody td')].map(c => c.textContent)"
-        )
+        cells = [cell.text for cell in browser.find_elements("css selector", ".matrix tbody td")]
         expected = ["" if p == 0 else "<1" if p < 0.5 else f"{np.floor(p + 0.5):.0f}" for p in percent.ravel()]
         assert cells == expected
 
