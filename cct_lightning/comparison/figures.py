@@ -1,6 +1,7 @@
 """The figures of a comparison for notebooks and papers, with matplotlib; the page draws its own, with `charts.js`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,7 +25,8 @@ def draw(comparison: Comparison, what: str = "results", *, key: str | None = Non
         comparison: The comparison.
         what: `results`: each run, mean and deviation of each variant; `curves`: `key` (val/acc) by epoch; `cost`: the
             result against `key` (params); `effects`: means by the values of each option; `interaction`: of the two
-            options of `key`, joined by ` x `; `importance`: shares of the variance; `confusion`: of the best variant.
+            options of `key`, joined by ` x `; `importance`: shares of the variance; `parallel`: coordinates, a line for each variant; `confusion`:
+            of the best variant.
         key: See `what`.
 
     Raises:
@@ -83,7 +85,8 @@ def _effect(comparison: Comparison, ax: Axes, option: str, by: str | None = None
     table = metric(comparison.metric).scale * main_effects(comparison, option, by=by)
     for i, column in enumerate(table):
         ax.plot(range(len(table)), table[column], label=f"{by}={column}", **look(i))
-    ax.set_xticks(range(len(table)), list(table.index), rotation=30 if len(table) > 4 else 0)
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(table) > 4 else {}
+    ax.set_xticks(range(len(table)), list(table.index), **turned)
     ax.set_xlabel(option)
     ax.grid(axis="y", alpha=0.3)
 
@@ -122,6 +125,26 @@ def _importance(comparison: Comparison, key: str | None) -> Figure:
     return ax.figure  # type: ignore[return-value]
 
 
+@styled
+def _parallel(comparison: Comparison, key: str | None) -> Figure:
+    names, done = list(comparison.options), [variant for variant in comparison.variants if variant.results]
+    means = metric(comparison.metric).scale * np.array([mean(variant.results) for variant in done])
+    shares = (means - means.min()) / (np.ptp(means) or 1)
+    places = [list(dict.fromkeys(sorted(variant.values[name] for variant in done))) for name in names]
+    ax = one_axes(None, (2.2 * (len(names) + 1), 4.5))
+    for i, (variant, share) in enumerate(zip(done, shares, strict=True)):
+        heights = [k.index(variant.values[name]) / max(1, len(k) - 1) for k, name in zip(places, names, strict=True)]
+        ax.plot([*heights, share], alpha=0.15 + 0.85 * share, label=variant.name, **look(i))
+    for x, values in enumerate(places):
+        for k, value in enumerate(values):
+            ax.text(x, k / max(1, len(values) - 1), f" {value}", va="bottom")
+    for share, value in {0.0: means.min(), 1.0: means.max()}.items():
+        ax.text(len(names), share, f" {value:.4g}", va="center")
+    ax.set_xticks(range(len(names) + 1), [*names, _label(comparison)])
+    ax.set_yticks([])
+    return ax.figure  # type: ignore[return-value]
+
+
 def _confusion(comparison: Comparison, key: str | None) -> Figure:
     found = confusion([part for run in comparison.variants[0].finished if (part := predictions(run)) is not None])
     if found is None:
@@ -136,5 +159,6 @@ _FIGURES: dict[str, Callable[[Comparison, str | None], Figure]] = {
     "effects": _effects,
     "interaction": _interaction,
     "importance": _importance,
+    "parallel": _parallel,
     "confusion": _confusion,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparison.test_compare import SCORES, done, write_run
 from small_grid import CCT, EPOCHS, environment, write_grid
 
 from cct_lightning.ablation.engine import Share, divide
@@ -187,6 +188,15 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
     assert f"{(cost.macs + cost.attention_macs) / 1e6:,.1f}" in output
     assert "8 runs: 8 waiting; time left unknown" in output
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_what_the_seeds_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for pool, scores in SCORES.items():
+        for seed, score in enumerate(scores):
+            folder = tmp_path / "runs" / "small" / f"{pool}{seed}"
+            write_run(folder, seed=seed, summary=done(score), model__pool=pool)
+    ablate_here(str(write_grid(tmp_path)), out=str(tmp_path / "runs"), dry_run=True)
+    assert "Power: 2 seeds show a difference of " in capsys.readouterr().out
 
 
 def test_the_plan_estimates_from_finished_runs_and_keeps_folders(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """docs/ablations.md is never wrong: its commands and its Python run, its table names the columns that there are."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from cct_lightning.comparison.columns import COLUMNS
 
-TEXT = Path(__file__).parents[2].joinpath("docs", "ablations.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "ablations.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -51,3 +53,15 @@ def test_the_columns_exist() -> None:
     assert len(named) == 6
     assert set(named) <= set(COLUMNS)
     assert set(COLUMNS) - set(named) == {"n", "params", "macs", "images_per_s", "seconds"}
+
+
+def test_size_and_time_of_the_page_are_what_was_measured() -> None:
+    (row,) = (
+        row
+        for row in json.loads((ROOT / "benchmarks" / "results" / "compare.json").read_text())["rows"]
+        if row["what"] == "cct report, 150 runs of 50 variants"
+    )
+    size, seconds = float(row["page, MB"]), row["CPU time, s"]
+    assert f"{size:.1f} MB for 150 runs of 50 variants, in about {seconds:.0f} seconds" in " ".join(TEXT.split())
+    assert size <= 2
+    assert seconds <= 4

@@ -45,7 +45,9 @@ def test_values_that_interact_are_said(tmp_path: Path) -> None:
     assert shares["interactions"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("what", ["results", "curves", "cost", "effects", "interaction", "importance", "confusion"])
+@pytest.mark.parametrize(
+    "what", ["results", "curves", "cost", "effects", "interaction", "importance", "parallel", "confusion"]
+)
 def test_every_figure_is_drawn(synthetic: Path, what: str) -> None:
     figure = cct_lightning.compare(synthetic, by=["tokenizer", "pool"]).plot(what)
     assert isinstance(figure, Figure)
