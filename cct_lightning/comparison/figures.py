@@ -25,8 +25,8 @@ def draw(comparison: Comparison, what: str = "results", *, key: str | None = Non
         comparison: The comparison.
         what: `results`: each run, mean and deviation of each variant; `curves`: `key` (val/acc) by epoch; `cost`: the
             result against `key` (params); `effects`: means by the values of each option; `interaction`: of the two
-            options of `key`, joined by ` x `; `importance`: shares of the variance; `parallel`: coordinates, a line for each variant; `confusion`:
-            of the best variant.
+            options of `key`, joined by ` x `; `importance`: shares of the variance; `parallel`: a line for each
+            variant over axes of its options; `confusion`: of the best variant.
         key: See `what`.
 
     Raises:
@@ -130,7 +130,8 @@ def _parallel(comparison: Comparison, key: str | None) -> Figure:
     names, done = list(comparison.options), [variant for variant in comparison.variants if variant.results]
     means = metric(comparison.metric).scale * np.array([mean(variant.results) for variant in done])
     shares = (means - means.min()) / (np.ptp(means) or 1)
-    places = [list(dict.fromkeys(sorted(variant.values[name] for variant in done))) for name in names]
+    ordered = sorted(done, key=lambda variant: variant.index)
+    places = [list(dict.fromkeys(variant.values[name] for variant in ordered)) for name in names]
     ax = one_axes(None, (2.2 * (len(names) + 1), 4.5))
     for i, (variant, share) in enumerate(zip(done, shares, strict=True)):
         heights = [k.index(variant.values[name]) / max(1, len(k) - 1) for k, name in zip(places, names, strict=True)]
