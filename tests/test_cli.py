@@ -61,7 +61,6 @@ def test_a_working_directory_that_is_gone(cct: Cct, tmp_path: Path, monkeypatch:
         ("ray", "ablate", ["ablate", "digits"]),
         ("timm", "timm", ["benchmark", "--peer", "timm"]),
         ("vit_pytorch", "benchmark", ["benchmark", "--peer", "vit-pytorch"]),
-        ("plotly", "report", ["report", "nowhere"]),
         ("wandb_workspaces", "dashboard", ["dashboard", "nowhere", "--ablation", "none"]),
         ("onnx", "onnx", ["export", "nowhere.ckpt"]),
     ],
