@@ -9,7 +9,6 @@ from cct_lightning.ablation.engine import Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
-from cct_lightning.comparison.notes import expected_power
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import take_lock
@@ -59,6 +58,8 @@ def ablate(
     plan = make_plan(check_runs(expand(settings), prepare=not dry_run), folder)
     if dry_run:
         import torch
+
+        from cct_lightning.comparison.notes import expected_power
 
         Console().print(plan_table(plan))
         concurrency = share(cores(), torch.cuda.device_count()).concurrency

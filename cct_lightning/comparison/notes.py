@@ -9,6 +9,7 @@ from statistics import fmean, median_low
 from cct_lightning.comparison.runs import read_runs
 from cct_lightning.comparison.statistics import ALPHA, MOST_SEEDS, POWER, Difference, least_difference
 from cct_lightning.comparison.variants import Comparison, compare_runs
+from cct_lightning.errors import InputError
 from cct_lightning.runs.metrics import Metric, metric
 
 _SHOWN = 4  # names in a sentence
@@ -60,11 +61,13 @@ def expected_power(folder: Path, variants: Sequence[str]) -> str:
         folder: Of the ablation.
         variants: The variant of each planned run.
     """
-    found = read_runs([str(folder)]) if folder.is_dir() and any(folder.iterdir()) else []
-    comparison = compare_runs(found) if found else None
-    tested = [each for each in comparison.differences.values() if not math.isnan(each.p)] if comparison else []
+    try:
+        comparison = compare_runs(read_runs([str(folder)]))
+    except InputError:  # no run has begun
+        return ""
+    tested = [each for each in comparison.differences.values() if not math.isnan(each.p)]
     seeds = min(Counter(variants).values())
-    if comparison is None or not tested or seeds < 2:
+    if not tested or seeds < 2:
         return ""
     return f"{_shown(tested, seeds, metric(comparison.metric))}, by the spread of the runs that are finished."
 

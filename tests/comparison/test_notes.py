@@ -91,7 +91,7 @@ def test_times_of_runs_beside_each_other_are_marked(tmp_path: Path) -> None:
 
 
 def test_what_an_ablation_can_show_is_said_beforehand(tmp_path: Path) -> None:
-    assert expected_power(tmp_path / "none", ["a", "a"]) == ""
+    assert expected_power(tmp_path / "none", ["a", "a"]) == expected_power(tmp_path, ["a", "a"]) == ""
     for pool, scores in SCORES.items():
         write(tmp_path, pool, dict(enumerate(scores)))
     five = expected_power(tmp_path, [pool for pool in SCORES for _ in range(5)])
