@@ -92,7 +92,8 @@ def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["model"]["pool"] == {"class_path": "my_lab.GemPool", "init_args": {"p": 4}}
-    for words in (["test", "--run_dir", "run"], ["fit", *short, *own, "--run_dir", "run"]):
+    test = ["test", "--run_dir", "run", "--allow_import", "my_lab.GemPool"]
+    for words in (test, ["fit", *short, *own, "--run_dir", "run"]):
         done = run_cct(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "nothing is left to do" in done.stdout

@@ -4,8 +4,10 @@ Every weight is kept, bit by bit, and so are the hyperparameters that describe a
 mean, std). What else a Lightning checkpoint holds (optimizer, progress of the run) has no place in the other formats.
 """
 
+import dataclasses
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import model_of
 from cct_lightning.models.parts import PartSpec
-from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
+from cct_lightning.models.weights.pretrained import named_for, stored_channels, stored_classes
 from cct_lightning.models.weights.reader import HPARAMS, StoredWeights, read_weights
 from cct_lightning.models.weights.reference import from_published, to_published
 from cct_lightning.system.places import local_path
@@ -29,7 +31,9 @@ from cct_lightning.system.places import local_path
 _FORMATS = {".ckpt": "lightning", ".pth": "published", ".pt": "published", ".safetensors": "safetensors"}
 
 
-def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = False) -> Path:
+def convert(
+    src: Path, dst: Path, *, arch: str | None = None, allow_import: Sequence[str] = (), overwrite: bool = False
+) -> Path:
     """Convert a checkpoint; the ending of the destination decides the format.
 
     Args:
@@ -37,6 +41,7 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
         dst: `.pth` for the published names, `.ckpt` for a Lightning checkpoint that `cct test` and `cct fit` read,
             `.safetensors` for our names and nothing that could run code.
         arch: The model's name, such as `cct_7_3x1_32`, where the checkpoint does not say.
+        allow_import: Import paths of your own model and parts that the checkpoint may name, such as my_lab.GemPool.
         overwrite: Replace `dst` where it exists.
 
     Returns:
@@ -51,7 +56,7 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
         raise InputError(f"The ending of {dst} is none of {', '.join(_FORMATS)}: it decides the format.")
     with output_file(dst, overwrite=overwrite) as part:
         stored = read_weights(src)
-        name, hparams = _describe(stored, arch)
+        name, stored, hparams = _describe(stored, arch, allow_import)
         if kind == "lightning":
             # What Lightning expects in a checkpoint that was saved before the first step.
             content = {
@@ -74,17 +79,16 @@ def convert(src: Path, dst: Path, *, arch: str | None = None, overwrite: bool = 
     return dst
 
 
-def _describe(stored: StoredWeights, arch: str | None) -> tuple[PartSpec, dict[str, Any]]:
-    """Return the model's name and the hyperparameters that describe it, after checking that the weights fit it."""
+def _describe(
+    stored: StoredWeights, arch: str | None, allow_import: Sequence[str]
+) -> tuple[PartSpec, StoredWeights, dict[str, Any]]:
+    """Return the model's name, weights by its names, and what describes it, after checking that the weights fit it."""
     with torch.device("meta"):  # names and shapes alone: nothing is initialized
-        name, model = model_of(stored, arch)
-    hparams = dict(stored.hparams) or {
-        "arch": name,
-        "in_chans": stored_channels(stored),
-        "num_classes": stored_classes(stored),
-    }
+        name, model = model_of(stored, arch, allow_import=allow_import)
+    sizes = {"in_chans": stored_channels(stored), "num_classes": stored_classes(stored)}
+    hparams = {"arch": name, **sizes, **stored.hparams}
     if isinstance(model, CompactTransformer):
         hparams.setdefault("img_size", list(model.arch.img_size))
         if model.arch.position != parse_arch(model.arch.name).position and not hparams.get("parts"):
             hparams["position"] = model.arch.position  # what the checkpoint holds
-    return name, hparams
+    return name, dataclasses.replace(stored, state=named_for(model.state_dict(), stored)), hparams

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
 from cct_lightning.config.options import SEED
+from cct_lightning.config.own_code import import_paths
 from cct_lightning.config.parser import LINKS, instantiate, parse, plain
+from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.arguments import seed32
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.system.importing import check_imports
 from cct_lightning.system.places import local_path
 from cct_lightning.tracking.progress import quiet_libraries
 from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
@@ -84,6 +88,8 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     # A converted checkpoint names its model alone; the data comes from the command line.
     config = content.get("config") or {"model": {k: v for k, v in hparams.items() if k not in LINKS}}
     base = copy.deepcopy({key: config[key] for key in ("model", "data", SEED) if key in config})
+    if damaged := [key for key in ("model", "data") if not isinstance(base.get(key, {}), dict)]:
+        raise InputError(f"The checkpoint {path} is damaged: its options of the {damaged[0]} are no options.")
     # A checkpoint may be anybody's: where data and results are, only the user says, who may name the run's own folder.
     data, own = base.setdefault("data", {}), folder.config() if folder is not None else None
     places = {key: data.pop(key, None) for key in _PLACES}
@@ -95,4 +101,7 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     # The weights are in the checkpoint, and with them the position embedding that they hold.
     if base.get("model", {}).pop("pretrained", None) and "position" in hparams:
         base["model"]["position"] = hparams["position"]
+    # What the user types counts as a repetition, but for the names of files, which their authors choose.
+    typed = {token for word in expand_configs(rest) for token in re.split(r"[\s=:,\[\]{}\"']+", word)}
+    check_imports(import_paths(base), Path(path), typed - {path, run_dir})
     return parse(command, rest, base=base)

@@ -44,6 +44,7 @@ def explain(
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    allow_import: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Outcome:
     """Show on one page what a model predicts for images and which places it used.
@@ -62,6 +63,7 @@ def explain(
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
         mean: Mean per channel (0 to 1) that the images were normalized with, where the checkpoint does not say.
         std: Standard deviation per channel, likewise.
+        allow_import: Import paths of your own model and parts that the checkpoint may name, such as my_lab.GemPool.
         overwrite: Replace `out` where it exists.
 
     Returns:
@@ -75,7 +77,9 @@ def explain(
     files = find_images(images)
     problems: dict[Path, str] = {}
     with output_file(out, overwrite=overwrite) as part:
-        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
+        predictor = Predictor(
+            ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std, allow_import=allow_import
+        )
 
         def entries() -> Iterator[dict[str, Any]]:
             for batch in read_batches(files, predictor.spec, batch_size=batch_size):

@@ -10,6 +10,7 @@ Letters: B batch, C channels, (H, W) image, K classes.
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ def export(
     format: Literal["onnx", "torch"] = "onnx",
     arch: str | None = None,
     img_size: tuple[int, int] | None = None,
+    allow_import: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
     """Export a checkpoint; the batch size stays free, the image size is fixed.
@@ -47,6 +49,7 @@ def export(
         format: `onnx`, or `torch` for a `torch.export` program.
         arch: The model's name, where the checkpoint does not say.
         img_size: (H, W) in pixels; None: what the model was trained on.
+        allow_import: Import paths of your own model and parts that the checkpoint may name, such as my_lab.GemPool.
         overwrite: Replace `out` where it exists.
 
     Returns:
@@ -63,7 +66,7 @@ def export(
     if format == "onnx":
         require_extra("onnx", "onnx", "onnxscript", purpose="Export to ONNX")
     with output_file(out, overwrite=overwrite) as part:
-        model, stored = load_model(ckpt, arch=arch, img_size=img_size)
+        model, stored = load_model(ckpt, arch=arch, img_size=img_size, allow_import=allow_import)
         about = metadata(model, stored, img_size)
         # Of two images: a batch of one would be taken for a constant.
         images = torch.zeros(2, about["in_chans"], *about["img_size"])

@@ -37,6 +37,7 @@ def predict(
     classes: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    allow_import: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Outcome:
     """Predict the classes of images and write them to a CSV file.
@@ -55,6 +56,7 @@ def predict(
         classes: Names of the classes, where the checkpoint has none; their numbers otherwise.
         mean: Mean per channel (0 to 1) that the images were normalized with, where the checkpoint does not say.
         std: Standard deviation per channel, likewise.
+        allow_import: Import paths of your own model and parts that the checkpoint may name, such as my_lab.GemPool.
         overwrite: Replace `out` where it exists.
 
     Returns:
@@ -68,7 +70,9 @@ def predict(
             raise InputError(f"{option} is {value}: it must be at least 1.")
     files = find_images(paths)
     with output_file(out, overwrite=overwrite) as part:
-        predictor = Predictor(ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std)
+        predictor = Predictor(
+            ckpt, device=device, arch=arch, classes=classes, mean=mean, std=std, allow_import=allow_import
+        )
         errors = 0
         with part.open("w", newline="", encoding="utf-8") as file, progress() as bar:
             task = bar.add_task("predict", total=len(files))
@@ -104,9 +108,10 @@ class Predictor:
         classes: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        allow_import: Sequence[str] = (),
     ) -> None:
         self.device = _device(device)
-        model, stored = load_model(ckpt, arch=arch)
+        model, stored = load_model(ckpt, arch=arch, allow_import=allow_import)
         spec = input_spec(model, stored)
         classes = list(map(normal_name, classes or spec.classes))
         if len(classes) != len(spec.classes):

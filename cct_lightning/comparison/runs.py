@@ -121,7 +121,7 @@ def _config_of(record: Mapping[str, Any]) -> tuple[ResolvedConfig, bool]:
     words = _words(record)
     try:
         if "command" in record:
-            return ResolvedConfig.resolve(options_of(words)), True
+            return ResolvedConfig.resolve(options_of(words), stored=True), True
     except InputError:  # why it did not start
         pass
     return ResolvedConfig(options_of(words[len(record.get("command", ())) :])), False

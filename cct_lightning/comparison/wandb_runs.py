@@ -50,7 +50,7 @@ def to_run(record: Mapping[str, Any]) -> Run:
     """Turn a record of the API, with `name`, `state`, `config` and `summary`, into a run."""
     options = {key: value for key, value in record["config"].items() if not key.startswith("_")}
     try:
-        config = ResolvedConfig.resolve(options)
+        config = ResolvedConfig.resolve(options, stored=True)
     except InputError:  # of another project's own making
         config = ResolvedConfig(options)
     state = record["state"]

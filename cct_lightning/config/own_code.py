@@ -19,6 +19,15 @@ _PACKAGE = Path(__file__).parents[1]
 _STDLIB = Path(sysconfig.get_path("stdlib"))
 
 
+def import_paths(options: Mapping[str, Any]) -> set[str]:
+    """Return all texts among nested options that could be import paths: of any that can change a result.
+
+    Any, because the parser imports more than it then takes, such as a text in place of the options of a dataclass.
+    """
+    given = ((key, value) for key, value in flatten(options) if changes_results(key) or key.endswith(".class_path"))
+    return {text for _, value in given for text in _texts(value) if _IMPORT_PATH.fullmatch(text)}
+
+
 def own_code(options: Mapping[str, Any]) -> dict[str, str]:
     """Return module -> digest of its source and of the user's modules that it imports.
 
@@ -27,8 +36,7 @@ def own_code(options: Mapping[str, Any]) -> dict[str, str]:
     Args:
         options: Nested options, of which those that can change a result are searched for import paths.
     """
-    texts = (text for key, value in flatten(options) if changes_results(key) for text in _texts(value))
-    modules = sorted({text.rpartition(".")[0] for text in texts if _IMPORT_PATH.fullmatch(text)})
+    modules = sorted({path.rpartition(".")[0] for path in import_paths(options)})
     found: dict[str, str] = {}
     for module in modules:
         sources: dict[str, bytes] = {}

@@ -23,21 +23,15 @@ from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
+from cct_lightning.models.compact import PART_CLASSES
 from cct_lightning.models.parts import complete_spec, plain_spec
-from cct_lightning.models.pooling import POOLINGS, Pooling
-from cct_lightning.models.position import POSITIONS, PositionEmbedding
-from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
 from cct_lightning.training.module import Classifier
 
 # What the data decides and the model needs: linked, no option of the model.
 LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
 
-# Parts of the model: the built-in ones by name, and the base class of others, which are written with all arguments.
-BASES: dict[str, tuple[Mapping[str, type], type]] = {
-    "model.tokenizer": (TOKENIZERS, Tokenizer),
-    "model.pool": (POOLINGS, Pooling),
-    "model.position": (POSITIONS, PositionEmbedding),
-}
+# Parts of the model, which are written with all arguments where they are the user's own.
+BASES = {f"model.{part}": classes for part, classes in PART_CLASSES.items()}
 
 # Defaults of Lightning's classes that config.yaml holds in a form that can be read back: Timer's interval, and the
 # device of StochasticWeightAveraging.
@@ -99,6 +93,8 @@ def run_parser(command: str) -> RunParser:
     )
     if command != "fit":
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of a run to evaluate.")
+        allow = "Import paths of your own classes that the checkpoint may name, such as my_lab.GemPool."
+        parser.add_argument("--allow_import", type=str, nargs="+", default=[], help=allow)
     parser.add_class_arguments(Tracking, "tracking")
     parser.link_arguments(SEED, "data.seed")
     for name in LINKS:
@@ -146,7 +142,7 @@ def instantiate(command: str, options: Namespace) -> Namespace:
 def plain(options: Namespace) -> dict[str, Any]:
     """Return parsed options as nested plain values."""
     found = yaml.safe_load(run_parser("fit").dump(options, skip_unset=False, skip_validation=True))
-    return {key: value for key, value in found.items() if key != "ckpt_path"}
+    return {key: value for key, value in found.items() if key not in ("ckpt_path", "allow_import")}
 
 
 def defaults(group: str) -> dict[str, Any]:

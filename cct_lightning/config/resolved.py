@@ -58,13 +58,16 @@ class ResolvedConfig:
     options: dict[str, Any]
 
     @classmethod
-    def resolve(cls, options: Mapping[str, Any], *, world_size: int | None = None) -> "ResolvedConfig":
+    def resolve(
+        cls, options: Mapping[str, Any], *, world_size: int | None = None, stored: bool = False
+    ) -> "ResolvedConfig":
         """Fill in what names, data sets and defaults decide.
 
         Args:
             options: Nested options of `cct fit`; those of version 0.1 and of a run that failed early are completed.
                 The user's own code is as it is now, unless they hold its digests.
             world_size: Processes over all machines; None: what `trainer.devices` and `num_nodes` say, else 1.
+            stored: They come from a file or W&B, which may be anybody's: code that they name is not imported.
 
         Raises:
             InputError: An unknown model, data set or augmentation.
@@ -85,7 +88,7 @@ class ResolvedConfig:
             hours, minutes = divmod(minutes, 60)
             found["trainer"]["max_time"] = f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{seconds:02}"
         _resolve_model(found["model"])
-        _resolve_data(found["data"], found["trainer"], world_size)
+        _resolve_data(found["data"], found["trainer"], world_size, stored)
         if CODE not in found and (code := own_code(found)):
             found[CODE] = code
         return cls(without_home(found))
@@ -103,7 +106,7 @@ class ResolvedConfig:
             content = read_yaml(path)
         except InputError as error:
             raise InputError(f"{path} is damaged: restore it, or choose another --run_dir.") from error
-        return cls.resolve(content) if isinstance(content, dict) else None
+        return cls.resolve(content, stored=True) if isinstance(content, dict) else None
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -257,19 +260,21 @@ def _resolve_model(model: dict[str, Any]) -> None:
         model |= {key: own[key] if value is None else value for key, value in given.items()}
 
 
-def _resolve_data(data: dict[str, Any], trainer: dict[str, Any], world_size: int | None) -> None:
+def _resolve_data(data: dict[str, Any], trainer: dict[str, Any], world_size: int | None, stored: bool) -> None:
     _fill(data, "data")
     data.pop("seed", None)  # it is the run's
     if isinstance(data.get("img_size"), int):
         data["img_size"] = [data["img_size"]] * 2
     if isinstance(data.get("stored_size"), int):
         data["stored_size"] = [data["stored_size"]] * 2
-    if any(data.get(key) is None for key in ("img_size", "mean", "std", "augment")) and data.get("name") is not None:
+    name, augment = data.get("name"), data.get("augment")
+    followed = name is not None and not (stored and "." in text(name))
+    if followed and any(data.get(key) is None for key in ("img_size", "mean", "std", "augment")):
         _from_data_set(data)
-    if isinstance(data.get("augment"), Mapping):
+    if isinstance(augment, Mapping) and not (stored and any("." in text(op) for op in augment.get("extra_ops") or ())):
         from cct_lightning.data.augment.policies import named_or_whole
 
-        data["augment"] = plain_values(named_or_whole(data["augment"]))
+        data["augment"] = plain_values(named_or_whole(augment))
     if data.get("global_batch_size") is None and data.get("batch_size") is not None:
         if world_size is None:
             known = [str(trainer.get(key)) for key in ("devices", "num_nodes")]

@@ -68,6 +68,12 @@ _GRAMMAR = re.compile(
     r"(_(?P<img>[1-9]\d*))?(?P<sine>_sine)?(?P<data>_c100|_fl)?"
 )
 _CLASSES = {"_c100": 100, "_fl": 102}
+# What the published 224 and 384 models were trained on: ImageNet (14 layers) and Flowers-102 (7); their names say no
+# data set, and other names of these sizes mean none.
+_PUBLISHED_CLASSES = {
+    **dict.fromkeys(("cct_7_7x2_224", "cct_7_7x2_224_sine"), 102),
+    **dict.fromkeys(("cct_14_7x2_224", "cct_14_7x2_384"), 1000),
+}
 
 
 def is_compact(name: PartSpec) -> bool:
@@ -107,8 +113,7 @@ def parse_arch(name: str) -> Arch:
         num_heads=num_heads,
         mlp_ratio=mlp_ratio,
         img_size=(img, img),
-        # The published 224 and 384 models that name no data set are ImageNet's (14 layers) or Flowers-102's (7).
-        num_classes=_CLASSES.get(found["data"], 10 if img < 224 else 1000 if depth == 14 else 102),
+        num_classes=_CLASSES.get(found["data"]) or _PUBLISHED_CLASSES.get(name, 10),
     )
 
 

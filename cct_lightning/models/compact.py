@@ -5,7 +5,7 @@ Source: Hassani et al., "Escaping the Big Data Paradigm with Compact Transformer
 Letters: B batch, C channels, (H, W) image, N tokens, D embedding dimension, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ from cct_lightning.models.parts import build_part
 from cct_lightning.models.pooling import POOLINGS, Pooling
 from cct_lightning.models.position import POSITIONS, PositionEmbedding
 from cct_lightning.models.tokenizer import TOKENIZERS, Tokenizer
+
+# Parts that may be classes of a user's own -> the built-in ones by name, and the base class.
+PART_CLASSES: dict[str, tuple[Mapping[str, type], type]] = {
+    "tokenizer": (TOKENIZERS, Tokenizer),
+    "pool": (POOLINGS, Pooling),
+    "position": (POSITIONS, PositionEmbedding),
+}
 
 
 class CompactTransformer(nn.Module):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,12 +10,14 @@ from torch import nn
 from typing_extensions import Unpack
 
 from cct_lightning.errors import InputError
-from cct_lightning.models.arch import BASELINES, Arch, check_sizes, pair, resolve_arch
+from cct_lightning.models.arch import BASELINES, Arch, check_sizes, is_compact, pair, resolve_arch
 from cct_lightning.models.baselines import BUILDERS
 from cct_lightning.models.compact import CompactTransformer
-from cct_lightning.models.parts import Parts, PartSpec, build_part, split_spec
+from cct_lightning.models.parts import Parts, PartSpec, build_part, import_paths, split_spec
 from cct_lightning.models.weights import pretrained as weights
+from cct_lightning.models.weights.architecture import check_architecture, stored_parts
 from cct_lightning.models.weights.reader import StoredWeights, read_weights
+from cct_lightning.system.importing import check_imports
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,17 @@ def create_model(
             another image size resizes the position embedding, other channels fold or repeat the first convolution.
         img_size: Side of the images in pixels, or (H, W); None: the checkpoint's if it says, else the name's, else 32.
         in_chans: Channels of the images; None: the checkpoint's, else 3.
-        num_classes: Classes; None: the checkpoint's, else the published variant's, else 10.
-        **parts: Parts that differ from the name's, see `Parts`; Compact Transformers alone have them.
+        num_classes: Classes; None: the checkpoint's, else those of the published model of that name (1000 for
+            `cct_14_7x2_224`), else 10.
+        **parts: Parts that differ from the name's, see `Parts`; Compact Transformers alone have them. A checkpoint that
+            was trained with others is refused where they are left out, and a warning tells of it where they are given.
 
     Returns:
         A `CompactTransformer`, or the baseline's or user's module.
 
     Raises:
-        InputError: An unknown name or part, parts that do not fit each other or the image, or weights that do not fit.
+        InputError: An unknown name or part, parts that do not fit each other or the image, or weights that do not fit
+            or are NaN.
     """
     stored = None if pretrained is None or pretrained is False else weights.find_weights(name, pretrained)
     if stored is not None:
@@ -83,6 +88,9 @@ def create_model(
     else:
         arch = resolve_arch(path, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts)
         model = CompactTransformer(_with_stored_position(arch, stored))
+        if stored is not None:
+            given = [key for key, value in parts.items() if value is not None]
+            check_architecture(stored.hparams, arch, given=given, source=f"The checkpoint {stored.path}")
     if stored is not None:
         weights.load_weights(model, stored)
     return model
@@ -100,7 +108,11 @@ def _with_stored_position(arch: Arch, stored: StoredWeights | None) -> Arch:
 
 
 def load_model(
-    path: Path, *, arch: PartSpec | None = None, img_size: tuple[int, int] | None = None
+    path: Path,
+    *,
+    arch: PartSpec | None = None,
+    img_size: tuple[int, int] | None = None,
+    allow_import: Iterable[str] = (),
 ) -> tuple[nn.Module, StoredWeights]:
     """Build the model that a checkpoint holds, with its weights, in evaluation mode.
 
@@ -108,22 +120,33 @@ def load_model(
         path: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
         arch: The model's name, where the checkpoint does not say (weights alone, of a model that is not published).
         img_size: (H, W) in pixels; None: the checkpoint's.
+        allow_import: Import paths of your own model or parts that the checkpoint may name; others are refused.
 
     Returns:
         The model, and the content of the file, with classes, mean and std in its `hparams`.
 
     Raises:
-        InputError: The file is no such checkpoint, or nothing says which model it holds.
+        InputError: The file is no such checkpoint, nothing says which model it holds, its weights are NaN, or it names
+            code that is not allowed.
     """
     stored = read_weights(path)
-    return model_of(stored, arch, img_size)[1].eval(), stored
+    return model_of(stored, arch, img_size, allow_import)[1].eval(), stored
 
 
 def model_of(
-    stored: StoredWeights, arch: PartSpec | None = None, img_size: tuple[int, int] | None = None
+    stored: StoredWeights,
+    arch: PartSpec | None = None,
+    img_size: tuple[int, int] | None = None,
+    allow_import: Iterable[str] = (),
 ) -> tuple[PartSpec, nn.Module]:
     """Return the name and the model, with its weights, that `read_weights` found; see `load_model`."""
-    name = arch or stored.hparams.get("arch") or weights.infer_arch(stored)
-    known = stored.hparams if stored.hparams.get("arch") == name else {}
-    parts = {key: value for key, value in {**known, **known.get("parts", {})}.items() if key in Parts.__annotations__}
+    described = stored.hparams.get("arch")
+    asked = None if arch is None else split_spec("arch", arch)[0]
+    if described is not None and asked in (None, split_spec("arch", described)[0]):
+        name = described if arch is None or isinstance(arch, str) else arch  # with the arguments that it was built with
+    else:
+        name = arch or weights.infer_arch(stored)
+    parts = stored_parts(stored.hparams) if is_compact(name) else {}
+    allowed = [*allow_import, *([asked] if asked else [])]
+    check_imports(import_paths({"arch": name, **parts}), stored.path, allowed)
     return name, create_model(name, pretrained=stored, img_size=img_size, **cast(Parts, parts))

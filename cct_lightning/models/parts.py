@@ -52,6 +52,9 @@ class Parts(TypedDict, total=False):
     drop_path_rate: float
 
 
+# Options of a model whose value may be an import path; `optimizer` is below `optim`.
+_SPECS = ("arch", "tokenizer", "position", "pool", "loss", "optimizer")
+
 # Annotation of an argument -> types that are taken for it; any other is the constructor's to check.
 _PLAIN = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
@@ -99,6 +102,19 @@ def plain_spec(option: str, spec: PartSpec) -> PartSpec:
     """
     name, arguments = split_spec(option, spec)
     return {"class_path": name, "init_args": arguments} if arguments else name
+
+
+def import_paths(model: Mapping[str, Any]) -> list[str]:
+    """Return the import paths among the options of a model, as recipes and checkpoints' hyperparameters hold them.
+
+    Raises:
+        InputError: See `split_spec`.
+    """
+    optim = model.get("optim")
+    # Version 0.1 kept parts in a mapping of their own.
+    found = {**(model.get("parts") or {}), **model, **(optim if isinstance(optim, Mapping) else {})}
+    specs = {key: found[key] for key in _SPECS if found.get(key) is not None}
+    return [name for key, spec in specs.items() if "." in (name := split_spec(key, spec)[0])]
 
 
 def complete_spec(option: str, spec: PartSpec, table: Mapping[str, type], base: type) -> PartSpec:

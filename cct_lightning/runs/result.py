@@ -1,5 +1,6 @@
 """What a run left, for Python and notebooks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ class RunResult:
         """Every logged value: one row for each step that logged, empty where a metric was not logged."""
         return pd.read_csv(self.run_dir / RunFolder.METRICS)
 
-    def load(self) -> Classifier:
-        """Return the model of the best epoch (without a validation split, of the last), in evaluation mode."""
-        return Classifier.load(RunFolder(self.run_dir).to_test)
+    def load(self, *, allow_import: Iterable[str] = ()) -> Classifier:
+        """Return the model of the best epoch (without a validation split, of the last), in evaluation mode.
+
+        `allow_import` are import paths of your own classes that it may name; those of a run in this process are known.
+        """
+        return Classifier.load(RunFolder(self.run_dir).to_test, allow_import=allow_import)

@@ -1,10 +1,14 @@
 """What may be missing: a user's own code by its import path, such as `my_lab.GemPool`, and optional packages."""
 
 import importlib
+from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from cct_lightning.errors import InputError
+
+_imported: set[str] = set()  # what this process was asked for by its user, and has imported
 
 
 def import_path(path: str, what: str) -> Any:
@@ -19,9 +23,33 @@ def import_path(path: str, what: str) -> Any:
     """
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"Cannot import the {what} {path!r} ({error}): check the path and PYTHONPATH.") from error
+    _imported.add(path)
+    return found
+
+
+def check_imports(paths: Iterable[str], source: Path, allow: Iterable[str] = ()) -> None:
+    """Check that code which a file names may be imported: the file's author chose it, and importing runs it.
+
+    Classes of torch.nn and torch.optim run nothing new, and what the user had this process import is the user's choice.
+
+    Args:
+        paths: The import paths in the file.
+        source: The file, for the message.
+        allow: Import paths that the user has repeated.
+
+    Raises:
+        InputError: The user has not repeated one of them.
+    """
+    allowed = {*allow, *_imported}
+    own = [path for path in paths if path.rpartition(".")[0] not in ("torch.nn", "torch.optim")]
+    if refused := sorted({path for path in own if path not in allowed}):
+        raise InputError(
+            f"{source} names code that loading it would run ({', '.join(refused)}): if you trust it, repeat it as "
+            f"--allow_import {' '.join(refused)}, in Python as allow_import={refused}."
+        )
 
 
 def import_class(path: str, what: str, base: type) -> type:

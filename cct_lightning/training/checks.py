@@ -18,7 +18,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from cct_lightning.data.arguments import at_least, per_device_batch_size
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError
+from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import PartSpec, split_spec
+from cct_lightning.models.weights.architecture import check_architecture
+from cct_lightning.models.weights.reader import check_finite
 from cct_lightning.system.machine import cores
 from cct_lightning.training.optim import Optim
 from cct_lightning.training.optim.optimizers import find_optimizer
@@ -142,7 +145,18 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float
 
 
 def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Check that the weights in a checkpoint of `cct fit` have the names and shapes of a `Classifier`'s."""
+    """Check that the weights in a checkpoint of `cct fit` are those of such a `Classifier`, and not NaN."""
+    _check_shapes(model, checkpoint)
+    if isinstance(model.net, CompactTransformer):
+        described = checkpoint.get("hyper_parameters", {})
+        check_architecture(described, model.net.arch, given=(), source="The checkpoint")
+    parameters = [name for name, _ in model.named_parameters()]
+    # With averaged weights, training continues from others than those that are evaluated.
+    for state in ("state_dict", "current_model_state"):
+        check_finite(checkpoint.get(state, {}), parameters, "The checkpoint")
+
+
+def _check_shapes(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
     ours, theirs = (
         {(name, getattr(value, "shape", None)) for name, value in state.items()}
         for state in (model.state_dict(), checkpoint["state_dict"])

@@ -5,11 +5,12 @@ Letters: B batch, C channels, (H, W) image, K classes.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -24,9 +25,10 @@ from cct_lightning.data.batch import Batch
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import create_model
-from cct_lightning.models.parts import Parts, PartSpec, plain_spec
+from cct_lightning.models.parts import Parts, PartSpec, import_paths, plain_spec
 from cct_lightning.models.weights.pretrained import find_weights
 from cct_lightning.models.weights.reader import read_checkpoint
+from cct_lightning.system.importing import check_imports
 from cct_lightning.training.callbacks.ema import EMA
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
 from cct_lightning.training.checks import check_fits
@@ -139,14 +141,39 @@ class Classifier(pl.LightningModule):
         return list(self.hparams["classes"])
 
     @classmethod
-    def load(cls, path: str | Path, *, map_location: str = "cpu") -> "Classifier":
+    def load(cls, path: str | Path, *, map_location: str = "cpu", allow_import: Iterable[str] = ()) -> "Classifier":
         """Load `best.ckpt`, `last.ckpt` or any other checkpoint of `cct fit` in evaluation mode, onto a device.
 
+        Args:
+            path: The file.
+            map_location: The device.
+            allow_import: Import paths of your own model, parts, loss or optimizer that the checkpoint may name.
+
         Raises:
-            InputError: No such file; damaged; of something else; one that would run code, or fill the memory.
+            InputError: No such file; damaged; of something else; NaN; one that would run code, or fill the memory.
         """
-        read_checkpoint(Path(path))  # Lightning's errors are no sentences
-        return cls.load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
+        _check_imports(path, {}, allow_import)
+        return super().load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **options: Any,
+    ) -> "Classifier":
+        """Load a checkpoint as Lightning does, with `options` in place of what it holds; `load` is the usual way.
+
+        Raises:
+            InputError: See `load`; it names a class of your own that `options` do not repeat.
+        """
+        _check_imports(checkpoint_path, options, ())
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only=True, **options
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalized images (B, C, H, W) to logits (B, K)."""
@@ -251,3 +278,14 @@ class Classifier(pl.LightningModule):
         if kept and kept["weight"] and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             # The first process continues with the sum of all, the others with nothing.
             self.train_loss.restore(**(kept if trainer.is_global_zero else {"total": 0.0, "weight": 0.0}))
+
+
+def _check_imports(path: str | Path, options: Mapping[str, Any], allow: Iterable[str]) -> None:
+    """Check the code that Lightning's loading would import: named in a checkpoint, and not replaced by `options`."""
+    content = read_checkpoint(Path(path))  # Lightning's errors are no sentences
+    for key in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # all of which Lightning takes
+        hparams = content.get(key) or {}
+        named = import_paths({k: v for k, v in hparams.items() if k not in options})
+        # With this one of LightningCLI's, its parser would build the module, and import more.
+        named += [str(hparams[k]) for k in ("_instantiator",) if k in hparams]
+        check_imports(named, Path(path), allow)

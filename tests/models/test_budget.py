@@ -74,3 +74,13 @@ def test_summary_leaves_the_model_as_it_was() -> None:
     assert model.bn1.training
     assert not model.layer1[0].bn1.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_classes_of_names_without_a_data_set() -> None:
+    published = {"cct_7_7x2_224": 102, "cct_7_7x2_224_sine": 102, "cct_14_7x2_224": 1000, "cct_14_7x2_384": 1000}
+    data = {"cct_14_7x2_384_fl": 102, "cct_7_3x1_c100": 100}
+    # What nobody has published means no data set.
+    others = dict.fromkeys(("cct_2_3x2_224", "cct_14_3x1_224", "cct_7_7x2_384", "vit_7_16_224", "cct_7_3x1"), 10)
+    for name, classes in {**published, **data, **others}.items():
+        assert parse_arch(name).num_classes == classes, name
+    assert create_model("cct_2_3x2_224").head.out_features == 10

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model, load_model
-from cct_lightning.models.weights.reader import load_verified, read_checkpoint, read_weights
+from cct_lightning.models.weights.reader import HPARAMS, load_verified, read_checkpoint, read_weights
 from cct_lightning.training.module import Classifier
 
 OLD = Path(__file__).parents[1] / "survival"
@@ -85,6 +86,35 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_weights(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("hparams", "word"),
+    [
+        ([1], r"hyper_parameters=\[1\]"),
+        ({"num_heads": "8"}, "num_heads='8'"),
+        ({"mlp_ratio": [1]}, r"mlp_ratio=\[1\]"),
+        ({"img_size": "8"}, "img_size='8'"),
+        ({"img_size": [8, 8.5]}, r"img_size=\[8, 8\.5\]"),
+        ({"arch": 7}, "The arch is 7"),
+        ({"arch": "cct_2_3x1", "pool": 7}, "The pool is 7"),
+        ({"arch": "cct_2_3x1", "num_heads": 0}, "num_heads is 0"),
+    ],
+    ids=str,
+)
+def test_bad_descriptions(hparams: object, word: str, tmp_path: Path) -> None:
+    state = {f"net.{name}": value for name, value in create_model("cct_2_3x1").state_dict().items()}
+    content = {"pytorch-lightning_version": "2.6.1", "state_dict": state, "hyper_parameters": hparams}
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(InputError, match=word) as error:
+        load_model(tmp_path / "x.ckpt")
+    assert "\n" not in str(error.value)
+
+
+def test_metadata_that_are_no_json(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "x.safetensors", metadata={HPARAMS: "{"})
+    with pytest.raises(InputError, match=r"x\.safetensors is damaged \(its metadata are no JSON\)"):
+        read_weights(tmp_path / "x.safetensors")
 
 
 WHOLE = {"state_dict": {"net.weight": torch.zeros(1000)}, "hyper_parameters": {"arch": "cct_2_3x1"}, "loops": {}}

@@ -23,11 +23,13 @@ class Server(http.server.ThreadingHTTPServer):
         content: The bytes.
         drop_after: Bytes after which a connection is cut, for each of the next requests.
         ranges: Whether it knows HTTP ranges.
+        moved_to: Where it sends every request on to.
         asked: The Range header of each request.
     """
 
     content = b""
     ranges = True
+    moved_to = ""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -48,6 +50,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.headers.get("Range"))
         content, first = self.server.content, 0
+        if self.server.moved_to and not self.path.startswith("/moved"):
+            self.send_response(302)
+            self.send_header("Location", self.server.moved_to)
+            self.end_headers()
+            return
         if "missing" in self.path:
             self.send_error(404)
             return
@@ -197,3 +204,28 @@ def test_every_published_checkpoint_is_found() -> None:
     assert published("cct_7_3x1_sine").tag == "cifar10_5000epochs"
     assert published("cct_7_3x1", "cifar100_300epochs").name == "cct_7_3x1_32_c100"
     assert published("cct_14_7x2_384", "flowers102").name == "cct_14_7x2_384_fl"
+
+
+@pytest.mark.parametrize("url", ["http://shi-labs.com/zoo", "ftp://shi-labs.com", "file:///zoo", "https:///zoo", "zoo"])
+def test_weights_come_over_https(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CCT_CHECKPOINTS_URL", url)
+    monkeypatch.setenv("CCT_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=f"over https alone, and not from {url}") as error:
+        create_model("cct_7_3x1", pretrained=True)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_redirects_stay_with_https_and_the_published_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.content, server.moved_to = b"weights", "http://example.org/x.bin"
+    with pytest.raises(InputError, match="over https alone, and not from http://example"):
+        fetch(f"{server.url}/x.bin", tmp_path / "x.bin", check=accept)
+    server.moved_to = f"http://localhost:{server.server_address[1]}/moved/x.bin"
+    fetch(f"{server.url}/x.bin", tmp_path / "mirror.bin", check=accept)  # a mirror is the user's choice
+    monkeypatch.setattr(download, "ADDRESS", server.url)
+    with pytest.raises(InputError, match="sends on to another host, localhost: set CCT_CHECKPOINTS_URL"):
+        fetch(f"{server.url}/x.bin", tmp_path / "x.bin", check=accept)
+    server.moved_to = f"{server.url}/moved/x.bin"
+    assert fetch(f"{server.url}/x.bin", tmp_path / "x.bin", check=accept).read_bytes() == b"weights"

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from cct_lightning.commands.convert import convert
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model, load_model
 from cct_lightning.models.position import resize_embedding, sine_table
+from cct_lightning.models.weights.pretrained import named_for
 from cct_lightning.models.weights.reader import read_weights
 
 State = Callable[[str], dict[str, Tensor]]
@@ -132,17 +136,70 @@ def test_non_square_source(tmp_path: Path, pth: Callable[[str], Path]) -> None:
     close(create_model(LEARNABLE, pretrained=path, img_size=48).eval()(images), wide(images))
 
 
-@pytest.mark.parametrize("wrap", ["state_dict", "model", "module", "compiled"])
+@pytest.mark.parametrize("wrap", ["state_dict", "model", "module.", "_orig_mod.module.", "model.backbone."])
 @torch.no_grad()
 def test_wrapped_state_dicts(wrap: str, tmp_path: Path, golden_state: State, golden_images: Images) -> None:
     state = golden_state(LEARNABLE)
-    if wrap in ("state_dict", "model"):
-        content: dict[str, object] = {wrap: state, "epoch": 3}
-    else:
-        prefix = {"module": "module.", "compiled": "_orig_mod.module."}[wrap]
-        content = {prefix + name: value for name, value in state.items()}
-    torch.save(content, tmp_path / "x.pth")
-    close(create_model(LEARNABLE, pretrained=tmp_path / "x.pth").eval()(golden_images(3, 32)), golden_logits(LEARNABLE))
+    prefixed = {wrap + name: value for name, value in state.items()}
+    torch.save(prefixed if "." in wrap else {wrap: state, "epoch": 3}, tmp_path / "x.pth")
+    for model in (create_model(LEARNABLE, pretrained=tmp_path / "x.pth").eval(), load_model(tmp_path / "x.pth")[0]):
+        close(model(golden_images(3, 32)), golden_logits(LEARNABLE))
+
+
+# What training scripts save: PyTorch's average, timm's trainer, torchvision's and DeiT's.
+AVERAGES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, object]]] = {
+    "n_averaged": lambda mean, _: {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in mean.items()}},
+    "state_dict_ema": lambda mean, raw: {"state_dict": raw, "state_dict_ema": mean, "optimizer": {}, "args": TIMM},
+    "model_ema": lambda mean, raw: {
+        "model": raw,
+        "model_ema": {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in mean.items()}},
+        "args": Namespace(lr=0.1),
+    },
+}
+TIMM = Namespace(model=LEARNABLE, num_classes=10, img_size=None, mean=[0.5, 0.4, 0.3], std=None, lr=5e-4, aa="rand-m9")
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+@torch.no_grad()
+def test_averaged_weights_are_preferred_and_it_is_said(
+    kind: str, tmp_path: Path, golden_state: State, golden_images: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    mean = golden_state(LEARNABLE)
+    torch.save(AVERAGES[kind](mean, {name: value + 1 for name, value in mean.items()}), tmp_path / "x.pth")
+    model, stored = load_model(tmp_path / "x.pth")
+    close(model(golden_images(3, 32)), golden_logits(LEARNABLE))
+    assert f"x.pth holds an average of the weights ({kind}), which is used" in caplog.text
+    if kind == "state_dict_ema":
+        assert stored.hparams == {"arch": LEARNABLE, "num_classes": 10, "mean": [0.5, 0.4, 0.3]}
+
+
+def test_options_of_timm_that_name_no_model_of_ours(tmp_path: Path, golden_state: State) -> None:
+    for name in ("resnet50.a1_in1k", "my_lab.Net", None):  # the second is no import path to timm
+        torch.save({"state_dict": golden_state(LEARNABLE), "args": Namespace(model=name)}, tmp_path / "x.pth")
+        model, stored = load_model(tmp_path / "x.pth")
+        assert (model.arch.name, stored.hparams) == (LEARNABLE, {})
+
+
+@torch.no_grad()
+def test_a_prefix_that_is_the_models_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_lab.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, *, img_size, in_chans, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.ModuleDict({'out': nn.Linear(in_chans * img_size[0] * img_size[1], num_classes)})\n"
+        "    def forward(self, images):\n"
+        "        return self.net['out'](images.flatten(1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    net = create_model("my_lab.Net")
+    for prefix in ("", "module."):
+        torch.save({prefix + name: value for name, value in net.state_dict().items()}, tmp_path / "x.pth")
+        again = create_model("my_lab.Net", pretrained=tmp_path / "x.pth")
+        convert(tmp_path / "x.pth", tmp_path / "y.safetensors", arch="my_lab.Net", overwrite=True)
+        for found in (again.state_dict(), read_weights(tmp_path / "y.safetensors")):
+            state = found if isinstance(found, dict) else named_for(net.state_dict(), found)
+            assert torch.equal(state["net.out.weight"], net.net["out"].weight)
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path, golden_state: State) -> None:
@@ -158,6 +215,18 @@ def test_what_does_not_fit_is_listed(tmp_path: Path, golden_state: State) -> Non
     assert "unexpected classifier.extra" in message
     assert "encoder.blocks.0.mlp.fc1.weight (shape 5x128 stored, 128x128 wanted)" in message
     assert message.count("missing") == message.count("unexpected") == message.count("(shape ") == 1
+    assert "(it is of another size or has other parts): choose" in message
+
+
+def test_five_names_and_the_likely_reason(tmp_path: Path, golden_state: State) -> None:
+    torch.save(golden_state(SINE), tmp_path / "x.pth")
+    with pytest.raises(InputError, match=rf"and \d+ more \(its shapes are those of {SINE}\): choose") as error:
+        create_model(LEARNABLE, pretrained=tmp_path / "x.pth")
+    assert len(re.findall("missing|unexpected|stored", str(error.value))) == 5
+    assert "\n" not in str(error.value)
+    torch.save({"layer.weight": torch.zeros(2), "last.weight": torch.zeros(2)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="no name is the model's, so it is another one"):
+        create_model(LEARNABLE, pretrained=tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(

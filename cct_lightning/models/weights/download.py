@@ -1,18 +1,20 @@
 """The published checkpoints: their names, and their download into the cache.
 
-Source of names and addresses: the model zoo of the reference implementation (SHI-Labs/Compact-Transformers).
+Source of names and addresses: the model zoo of the reference implementation (SHI-Labs/Compact-Transformers), which
+publishes no checksums. So files come from its host over https, and their content is checked before they are kept.
 """
 
 import os
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 from rich.console import Console
@@ -22,10 +24,11 @@ from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import is_compact, parse_arch
 from cct_lightning.system.places import cache_root, local_path
 
-ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror
+ADDRESS = "https://shi-labs.com/projects/cct/checkpoints"  # CCT_CHECKPOINTS_URL replaces it by a mirror, of https, too
 ATTEMPTS = 3  # connections in a row without a new byte before giving up
 TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 18  # bytes
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Published(NamedTuple):
@@ -81,6 +84,36 @@ def checkpoint_folder() -> Path:
     return (local_path(chosen) / "cct_lightning" if chosen else cache_root()) / "checkpoints"
 
 
+def check_address(url: str) -> str:
+    """Return an address from which weights may come: by https, or from this machine.
+
+    Raises:
+        InputError: Another one, from which anybody in between could send other weights.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)):
+        raise InputError(f"Weights are downloaded over https alone, and not from {url}: set CCT_CHECKPOINTS_URL to it.")
+    return url
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects to https alone, and away from the published host nowhere; a mirror is the user's choice."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        home = urllib.parse.urlsplit(ADDRESS).hostname
+        new = urllib.parse.urlsplit(check_address(newurl)).hostname or ""
+        if urllib.parse.urlsplit(req.full_url).hostname == home and not f".{new}".endswith(f".{home}"):
+            raise InputError(
+                f"{req.full_url} sends on to another host, {new}: set CCT_CHECKPOINTS_URL to a mirror that you trust."
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
     """Download a file unless it exists, and return its path; an interrupted download is continued where it stopped.
 
@@ -90,10 +123,11 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
         check: Called with the complete file before it is renamed; an `InputError` from it refuses the file.
 
     Raises:
-        InputError: No network, no such file, a full disk, or content that `check` refuses.
+        InputError: An address without https, no network, no such file, a full disk, or content that `check` refuses.
     """
     if path.exists():
         return path
+    check_address(url)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +181,7 @@ def _receive(url: str, part: Path, have: int) -> bool:
     """Receive the rest after the first `have` bytes; return whether the file is complete."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     response: HTTPResponse
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    with _OPENER.open(request, timeout=TIMEOUT) as response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             have = 0  # the server sends all of it
         length = response.headers.get("Content-Length")

@@ -20,7 +20,7 @@ from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import PartSpec, split_spec
 from cct_lightning.models.position import Grid, resize_embedding, sine_table
 from cct_lightning.models.weights.download import ADDRESS, checkpoint_folder, fetch, published
-from cct_lightning.models.weights.reader import StoredWeights, read_weights
+from cct_lightning.models.weights.reader import StoredWeights, at_most_five, check_finite, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +120,10 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
     """Load weights into any model, adapting the head, the position embedding and the first convolution where needed.
 
     Raises:
-        InputError: Entries are missing, unexpected, or of another shape; the message lists them.
+        InputError: Entries are missing, unexpected, or of another shape, or NaN; the message names up to five.
     """
-    state, target = dict(stored.state), model.state_dict()
+    target = model.state_dict()
+    state = named_for(target, stored)
     _adapt_head(model, state, target)
     _adapt_position(model, state, target, stored.hparams.get("img_size"))
     _adapt_channels(model, state)
@@ -137,12 +138,30 @@ def load_weights(model: nn.Module, stored: StoredWeights) -> None:
     ]
     if problems:
         name = model.arch.name if isinstance(model, CompactTransformer) else type(model).__name__
-        holds = f" (it holds {stored.hparams['arch']!r})" if "arch" in stored.hparams else ""
         raise InputError(
-            f"The checkpoint {stored.path}{holds} does not fit {name}: "
-            f"{'; '.join(problems)}: choose the model and the parts that it was trained with."
+            f"The checkpoint {stored.path} does not fit {name}: {at_most_five(problems)} "
+            f"({_likely_reason(stored, shared=len(state.keys() & target.keys()))}): choose the model and the parts "
+            "that it was trained with."
         )
+    check_finite(state, dict(model.named_parameters()), f"The checkpoint {stored.path}")
     model.load_state_dict(state, assign=any(parameter.is_meta for parameter in model.parameters()))
+
+
+def named_for(target: dict[str, Tensor], stored: StoredWeights) -> dict[str, Tensor]:
+    """Return stored weights by the names of a model's state dict, some of which may begin as `prefix` ends."""
+    words = stored.prefix.split(".")[:-1]
+    beginnings = ["".join(f"{word}." for word in words[start:]) for start in range(len(words), -1, -1)]
+    named = [{f"{beginning}{name}": value for name, value in stored.state.items()} for beginning in beginnings]
+    return max(named, key=lambda state: len(state.keys() & target.keys()))  # the first of equal ones, without a prefix
+
+
+def _likely_reason(stored: StoredWeights, *, shared: int) -> str:
+    if "arch" in stored.hparams:
+        return f"it holds {split_spec('arch', stored.hparams['arch'])[0]}"
+    try:
+        return f"its shapes are those of {infer_arch(stored)}"
+    except InputError:
+        return "it is of another size or has other parts" if shared else "no name is the model's, so it is another one"
 
 
 def _shape(tensor: Tensor) -> str:
