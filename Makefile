@@ -5,11 +5,14 @@ VENV ?= .venv
 ARGS ?=  # more options: make train ARGS="--trainer.max_epochs 5", make test ARGS="-k cli"
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Rooms whose tests take seconds.
+QUICK := tests/config tests/models tests/system tests/test_architecture.py
+TEST_TOOLS := 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psutil>=5.9'
 # The last step of each set-up; it exists only when everything before it has worked.
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup train test notebooks audit clean
+.PHONY: help setup train test check lowest notebooks audit clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -38,6 +41,19 @@ test: $(READY_DEV)  ## lint, type check and the whole test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+check: $(READY_DEV)  ## lint, type check and the quick tests, in about a minute and a half
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(QUICK) $(ARGS)
+
+lowest:  ## the lowest versions of the dependencies, in build/lowest: models, training, tracking and command line
+	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv; }
+	build/uv/bin/uv venv -q --allow-existing --python $(PYTHON) build/lowest
+	build/uv/bin/uv pip install -q --python build/lowest --resolution lowest-direct -r requirements.txt $(TEST_TOOLS)
+	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+		tests/models tests/training tests/tracking tests/test_cli.py tests/test_fit.py $(ARGS)
 
 notebooks: $(READY_DEV)  ## run the notebooks and render them with their outputs to build/notebooks/*.html
 	$(BIN)/jupyter-nbconvert --to html --execute --output-dir build/notebooks notebooks/*.ipynb

@@ -14,6 +14,7 @@ from cct_lightning.errors import InputError, nearest
 
 # Command -> what it does, and the function behind it; the module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "new": ("create a small project of your own: a part, a recipe, an ablation, a test", "commands.new:new"),
     "fit": ("train, keep the best epoch, test it once", "commands.fit:fit_command"),
     "validate": ("evaluate a checkpoint on the validation split", "commands.evaluate:validate_command"),
     "test": ("evaluate a checkpoint on the test split", "commands.evaluate:test_command"),

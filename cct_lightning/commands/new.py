@@ -1,0 +1,38 @@
+"""`cct new`: a small project of one's own, from the files in new_project/."""
+
+import keyword
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from cct_lightning.errors import InputError
+
+_TEMPLATE = Path(__file__).parent / "new_project"
+_NAME = "my_lab"  # in the template, as a folder and in its files
+
+
+def new(name: str, *, into: str = ".") -> str:
+    """Create a project of your own: a part, a recipe, an ablation, a test, a notebook.
+
+    Args:
+        name: Name of the project and of its Python package, such as my_lab.
+        into: Folder in which the project's folder is created.
+
+    Raises:
+        InputError: Not a name for a package, one that hides an installed package, or the folder exists.
+    """
+    if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise InputError(f"{name!r} cannot name a Python package: use small letters, digits and _, such as my_lab.")
+    target = Path(into).expanduser() / name
+    if target.exists():
+        raise InputError(f"{target} exists: choose another name, or another folder with --into.")
+    if name in sys.stdlib_module_names or name in packages_distributions():
+        raise InputError(f"{name} is the name of an installed package, which it would hide: choose another name.")
+    for source in sorted(path for path in _TEMPLATE.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        # Packaging tools obey a file of this name.
+        relative = str(source.relative_to(_TEMPLATE)).replace("gitignore", ".gitignore").replace(_NAME, name)
+        path = target / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.read_text().replace(_NAME, name))
+    return f"{target} is ready:\n\n  cd {target}\n  make train    # its recipe, offline\n  make test"
