@@ -100,7 +100,7 @@ def test_every_import_is_declared() -> None:
     known = packages_distributions()
     for path in (ROOT / "cct_lightning").rglob("*.py"):
         tree = ast.parse(path.read_text())
-        at_import = {node for node in tree.body}
+        at_import = set(tree.body)
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
