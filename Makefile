@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Rooms whose tests take seconds.
 QUICK := tests/config tests/models tests/system tests/test_architecture.py
-TEST_TOOLS := 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psutil>=5.9'
+TEST_TOOLS := 'timm>=1.0' 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psutil>=5.9'
 # The last step of each set-up; it exists only when everything before it has worked.
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
