@@ -16,7 +16,7 @@ from cct_lightning.compat import end_launched_processes
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import instantiate, plain
 from cct_lightning.config.resolved import ResolvedConfig
-from cct_lightning.config.world import world_size
+from cct_lightning.config.world import World, find_world
 from cct_lightning.data.arguments import seed32
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.data.input_spec import stored_input_spec
@@ -46,7 +46,6 @@ from cct_lightning.training.checks import (
     check_sharding,
     check_training,
     device_type,
-    devices_asked_for,
 )
 from cct_lightning.training.memory import is_out_of_memory, keep_freed_memory, out_of_memory
 from cct_lightning.training.module import Classifier
@@ -176,7 +175,8 @@ def build_run(options: Namespace) -> Run:
         InputError: What the user asked for cannot be done.
     """
     dry = bool(options.trainer.fast_dev_run)
-    _check_options(options, dry=dry)
+    world = find_world(options.trainer)
+    _check_options(options, world, dry=dry)
     _normalize_as_pretrained(options)
 
     pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
@@ -184,9 +184,10 @@ def build_run(options: Namespace) -> Run:
     model, data, callbacks = built.model, built.data, _listed(built.trainer.callbacks)
     check_callbacks(callbacks, logged=LOGGED)
     check_plugins(_listed(built.trainer.plugins))
-    config = ResolvedConfig.resolve(plain(options), world_size=world_size(options.trainer))
+    config = ResolvedConfig.resolve(plain(options), world_size=world.size)
     if dry:
-        trainer = build_trainer(built.trainer, logger=DummyLogger())  # Lightning keeps no checkpoint of it
+        launch = world.trainer_options(built.trainer.plugins)
+        trainer = build_trainer(built.trainer, logger=DummyLogger(), **launch)  # Lightning keeps no checkpoint of it
         _check_built(trainer, model, data)
         return Run(options=options, config=config, model=model, data=data, trainer=trainer)
 
@@ -210,7 +211,7 @@ def build_run(options: Namespace) -> Run:
         built.trainer,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[*_listed(built.trainer.plugins), *checkpoint_io(options.trainer.strategy)] or None,
+        **world.trainer_options(built.trainer.plugins, *checkpoint_io(options.trainer.strategy)),
         default_root_dir=str(local_path(options.trainer.default_root_dir or folder.path)),
         # Lightning would add its own bar beside the lines of a log file.
         enable_progress_bar=shown and any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -233,7 +234,7 @@ def build_run(options: Namespace) -> Run:
     )
 
 
-def _check_options(options: Namespace, *, dry: bool) -> None:
+def _check_options(options: Namespace, world: World, *, dry: bool) -> None:
     """Find what is wrong before data are downloaded or decoded."""
     trainer, optim = options.trainer, Optim(**options.model.optim.as_dict())
     check_trainer(trainer, test_best=options.test_best)
@@ -246,8 +247,8 @@ def _check_options(options: Namespace, *, dry: bool) -> None:
         device_type=device_type(trainer.accelerator),
         compile=options.model.compile,
         accumulate=trainer.accumulate_grad_batches,
-        devices=devices_asked_for(trainer.devices),
-        num_nodes=trainer.num_nodes,
+        devices=world.per_node,
+        num_nodes=world.num_nodes,
         global_batch_size=options.data.global_batch_size,
     )
 

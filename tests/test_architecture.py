@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cct_lightning"
 # Each room may import the rooms before it, and nobody those after it.
 ROOMS = (
-    "errors", "compat", "system", "models", "data", "training", "analysis", "config", "runs", "tracking", "build",
-    "api", "ablation", "comparison", "commands",
+    "errors", "compat", "system", "models", "data", "training", "analysis", "config", "runs", "tracking", "slurm",
+    "build", "api", "ablation", "comparison", "commands",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

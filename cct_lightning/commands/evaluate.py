@@ -16,6 +16,7 @@ from cct_lightning.config.own_code import import_paths
 from cct_lightning.config.parser import LINKS, instantiate, parse, plain
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.resolved import ResolvedConfig
+from cct_lightning.config.world import find_world
 from cct_lightning.data.arguments import seed32
 from cct_lightning.errors import InputError
 from cct_lightning.models.weights.reader import read_checkpoint
@@ -39,6 +40,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
     quiet_libraries()
     with exit_on_known_errors(command):
         options = evaluation_options(command, args)
+        world = find_world(options.trainer)
         pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
         built = instantiate(command, options)
         match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
@@ -48,7 +50,8 @@ def evaluate(command: str, args: Sequence[str]) -> None:
             folder = local_path(options.run_dir).absolute()
             config = ResolvedConfig.resolve(plain(options))
             logger = wandb_logger(folder, options.tracking, mode=mode, config=config, job_type="test")
-        trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False)
+        launch = world.trainer_options(built.trainer.plugins)
+        trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False, **launch)
         run = trainer.test if command == "test" else trainer.validate
         run(built.model, datamodule=built.data, ckpt_path=options.ckpt_path, weights_only=True)
 

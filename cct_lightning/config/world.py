@@ -1,26 +1,121 @@
-"""Which processes are there? Asked before the Trainer is built, by the run folder and the batch size."""
+"""Which processes are there? torchrun, SLURM's srun, or the Trainer's `devices` and `num_nodes`.
+
+Asked once, before the Trainer is built: by the Trainer, the run folder and the batch size. Sources: torchrun's and
+srun's documentation of the variables that they set, and Lightning's `plugins/environments`.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
 
 from jsonargparse import Namespace
+from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 
+from cct_lightning.errors import InputError
 from cct_lightning.training.checks import device_type, devices_asked_for
 
 
-def world_size(trainer: Namespace) -> int:
-    """Return the number of training processes over all machines.
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The training processes.
+
+    Attributes:
+        devices: Those of each machine, as the Trainer takes them.
+        per_node: Their number.
+        num_nodes: Machines.
+        environment: How processes find each other, where Lightning would not find out by itself.
+    """
+
+    devices: int | str | list[int]
+    per_node: int
+    num_nodes: int
+    environment: ClusterEnvironment | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of processes over all machines."""
+        return self.per_node * self.num_nodes
+
+    def trainer_options(self, plugins: Any, *more: Any) -> dict[str, Any]:
+        """Return the Trainer's options that decide its processes: devices, machines, and `plugins` with one of ours.
+
+        Args:
+            plugins: The user's, as the Trainer takes them: one, a list or None. A `ClusterEnvironment` among them wins.
+            *more: Other plugins.
+        """
+        found = [*(plugins if isinstance(plugins, list) else [plugins] if plugins is not None else []), *more]
+        if self.environment is not None and not any(isinstance(plugin, ClusterEnvironment) for plugin in found):
+            found.append(self.environment)
+        return {"devices": self.devices, "num_nodes": self.num_nodes, "plugins": found or None}
+
+
+def find_world(trainer: Namespace) -> World:
+    """Find the training processes.
+
+    torchrun and srun have started them already, and `devices` and `num_nodes` need not be given; where a user gives
+    them, they must agree.
 
     Args:
         trainer: The Trainer's options: `accelerator`, `devices` and `num_nodes`.
 
     Raises:
-        InputError: A GPU is asked for and there is none.
+        InputError: A GPU is asked for and there is none, or other processes are asked for than were started.
     """
+    nodes, started = int(trainer.num_nodes), _torchrun() or _srun()
+    if started is None:
+        # Lightning takes any process with SLURM's variables for one that srun has started: a shell, a batch script.
+        environment = LightningEnvironment() if "SLURM_NTASKS" in os.environ else None
+        local = _devices(trainer)
+        return World(devices=trainer.devices, per_node=local, num_nodes=nodes, environment=environment)
+    launcher, per_node, num_nodes = started
+    given = str(trainer.devices) not in ("auto", "-1")
+    local = _devices(trainer) if given else per_node
+    if local != per_node or nodes not in (1, num_nodes):
+        asked = [f"--trainer.devices {trainer.devices}"] * given + [f"--trainer.num_nodes {nodes}"] * (nodes != 1)
+        raise InputError(
+            f"{launcher} has started {per_node} processes on each of {num_nodes} machines, and {' '.join(asked)} asks "
+            f"for others: leave the option out, or have {launcher} start as many."
+        )
+    environment = None
+    if launcher == "srun":
+        # Lightning compares with the job's number, which is not that of a step with other tasks, or is missing.
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(per_node)
+        # A run saves and is requeued by itself, see `slurm/requeue.py`.
+        environment = SLURMEnvironment(auto_requeue=False)
+    return World(
+        devices=trainer.devices if given else per_node, per_node=per_node, num_nodes=num_nodes, environment=environment
+    )
+
+
+def _devices(trainer: Namespace) -> int:
     import torch
 
     devices, kind = str(trainer.devices), device_type(trainer.accelerator)
     if devices in ("auto", "-1"):
-        local = torch.cuda.device_count() if kind == "cuda" else 1
-    elif devices.isdecimal():
-        local = devices_asked_for(trainer.devices)
-    else:  # a list of devices, "0,2" or [0, 2]
-        local = len([part for part in devices.strip("[]").split(",") if part.strip()])
-    return local * int(trainer.num_nodes)
+        return torch.cuda.device_count() if kind == "cuda" else 1
+    if devices.isdecimal():
+        return devices_asked_for(trainer.devices)
+    # a list of devices, "0,2" or [0, 2]
+    return len([part for part in devices.strip("[]").split(",") if part.strip()])
+
+
+def _torchrun() -> tuple[str, int, int] | None:
+    """Return the launcher, its processes on each machine, and machines; None where torchrun has not started this."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    return "torchrun", int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+
+
+def _srun() -> tuple[str, int, int] | None:
+    """Return the same of srun; None for a single task, from which Lightning starts what `devices` asks for."""
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+        return None
+    nodes, tasks = int(os.environ["SLURM_STEP_NUM_NODES"]), os.environ["SLURM_STEP_TASKS_PER_NODE"]
+    even = re.fullmatch(r"(\d+)(\(x\d+\))?", tasks)  # 4(x2): four on each of two machines
+    if even is None:
+        raise InputError(
+            f"srun has started {tasks} tasks on its {nodes} machines, and training needs as many on each: give "
+            "--ntasks-per-node."
+        )
+    return "srun", int(even[1]), nodes

@@ -165,6 +165,8 @@ class RunFolder:
         owner, _, inherited = os.environ.get(RUN_DIR_VARIABLE, "").partition(":")
         if not inherited or owner == str(os.getpid()) or "LOCAL_RANK" not in os.environ:
             job = _job()
+            if not job and (config.options.get("trainer") or {}).get("num_nodes", 1) != 1:
+                raise InputError("A run on several machines needs one folder that all of them see: give --run_dir.")
             ident = f"{job}-{config.digest}" if job else f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             folder = Path("runs") / re.sub(r"[^\w.=-]+", "-", config.name) / re.sub(r"[^\w.-]+", "-", ident)
             # With the process that chose it, whose next run chooses anew: Lightning gives it a LOCAL_RANK, too.

@@ -18,7 +18,13 @@ class Stopped(SystemExit):
     Args:
         number: The signal.
         quiet: For all ranks but the first: end with 0, so that no launcher takes it for a failure.
+
+    Attributes:
+        name: Of the signal.
+        steps: Optimizer steps that this process has trained, set when they are saved.
     """
+
+    steps = 0
 
     def __init__(self, number: int, *, quiet: bool = False) -> None:
         super().__init__(0 if quiet else 128 + number)

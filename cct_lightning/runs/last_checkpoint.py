@@ -30,7 +30,7 @@ class LastCheckpoint(Checkpoint):
         self.path, self.every_seconds = run_dir / RunFolder.LAST, 60 * every_minutes
         self.interrupts = Interrupts()
         self._between_batches = self._at_the_end = False
-        self._saved_at, self._saved_step = 0.0, -1
+        self._saved_at, self._saved_step, self._first_step = 0.0, -1, 0
         self._talk: Any = None  # a process group, where there are several processes
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,6 +40,7 @@ class LastCheckpoint(Checkpoint):
         # Over the CPU: over NCCL, every talk would wait for the steps that the GPUs have not done yet.
         self._talk = distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save, or stop, where the accumulated gradients were just used."""
@@ -88,6 +89,7 @@ class LastCheckpoint(Checkpoint):
     def _end(self, trainer: Trainer, stopped: Stopped) -> None:
         if trainer.global_step > self._saved_step or trainer.validating:
             self._save(trainer)
+        stopped.steps = trainer.global_step - self._first_step
         if trainer.is_global_zero:
             print(
                 f"Stopped by {stopped.name} at step {trainer.global_step}; with the same --run_dir the run continues.",

@@ -1,5 +1,8 @@
-"""A batch script for SLURM clusters, ready to copy: `SBATCH` is its path."""
+"""Runs on a SLURM cluster: `fit.sbatch` is one run, `array.sbatch` a grid of them; `requeue.py` continues both.
+
+What a job asks the cluster for is a change of the batch scripts; how grids are submitted and watched, of `array.py`.
+"""
 
 from pathlib import Path
 
-SBATCH = Path(__file__).with_name("fit.sbatch")
+SBATCH = Path(__file__).with_name("fit.sbatch")  # ready to copy

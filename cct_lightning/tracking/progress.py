@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -30,12 +31,14 @@ _CHATTER = (
     "`Trainer.fit` stopped: `max_epochs=",
     "Using bfloat16 Automatic Mixed Precision",
 )
+_RANK = re.compile(r"^\[rank: \d+\] ")  # before the messages of several processes
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*does not have many workers.*",
     r".*when using `ckpt_path`, callbacks used to create the checkpoint.*",
     r".*smaller than the logging interval.*",
+    r".*The `srun` command is available on your system but is not used.*",  # as `config/world.py` has seen
     r".*Total length of `list` across ranks is zero.*",  # no validation split, as asked
     r".*use `self.log\('train/(images_seen|images_per_s|memory_gb)', ..., sync_dist.*",  # alike on all devices
 )
@@ -44,7 +47,7 @@ _WARNINGS = (
 def quiet_libraries() -> None:
     """Drop the lines that libraries print on every start, and keep every warning that concerns the run."""
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(_CHATTER))
+        logging.getLogger(name).addFilter(lambda record: not _RANK.sub("", record.getMessage()).startswith(_CHATTER))
     for pattern in _WARNINGS:
         warnings.filterwarnings("ignore", message=pattern)
 
