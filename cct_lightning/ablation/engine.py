@@ -1,6 +1,8 @@
 """The engine: Ray Tune places the runs of an ablation on the GPUs and cores of a machine or a cluster.
 
-Source: https://docs.ray.io/en/latest/tune. Ray keeps nothing that matters: see `runs/state.py`.
+Tune rather than plain Ray tasks: it places runs, starts those of a lost machine again, and has what a search needs, the
+samplers and the schedulers that stop bad runs early (`tune_config`). Ray keeps nothing that matters: see
+`runs/state.py`. Source: https://docs.ray.io/en/latest/tune.
 """
 
 import logging
@@ -15,23 +17,26 @@ from types import FrameType
 from typing import Any
 
 from cct_lightning.ablation.plan import Planned
-from cct_lightning.ablation.trial import STOP, Job, trial
+from cct_lightning.ablation.trial import STOP, job_of, trial
 from cct_lightning.errors import InputError
 from cct_lightning.runs.lock import is_locked
 from cct_lightning.system.machine import cores
 
 _STORAGE = ".ray"  # in the folder of the ablation; removed at the end
 
-# Before Ray is imported: no telemetry, no loggers and prints of its own, and Ctrl-C is ours to handle.
+# Before Ray is imported. No option of `ray.init` or `Tuner` says the same.
 _ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours to handle: the runs save
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What one machine has for runs."""
+
+    cpus: int
+    gpus: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,42 +49,47 @@ class Share:
 
 
 def divide(
-    *, cpus: int, gpus: float, runs: int, cpus_per_run: int | None = None, gpus_per_run: float | None = None
+    nodes: Sequence[Node], *, runs: int, cpus_per_run: int | None = None, gpus_per_run: float | None = None
 ) -> Share:
-    """Divide cores and GPUs among runs.
+    """Divide cores and GPUs among runs, each of which fits on one machine.
 
     Whether some runs are done already makes no difference: a continued run computes on as many threads as before, and
     so gives the same numbers.
 
     Args:
-        cpus: CPU cores there are.
-        gpus: GPUs there are.
+        nodes: The machines.
         runs: Runs of the grid.
         cpus_per_run: What the user asked for; None shares all cores evenly.
         gpus_per_run: What the user asked for; None is one where there are any.
 
     Raises:
-        InputError: More than there is.
+        InputError: More than any machine has.
     """
+    gpus, cpus = max(node.gpus for node in nodes), max(node.cpus for node in nodes)
     if gpus_per_run is not None and gpus_per_run < 0:
         raise InputError(f"--gpus_per_run is {gpus_per_run}: it must be positive.")
     if cpus_per_run is not None and cpus_per_run < 1:
         raise InputError(f"--cpus_per_run is {cpus_per_run}: it must be positive.")
     wanted = min(1.0, gpus) if gpus_per_run is None else gpus_per_run
     if wanted > gpus:
-        raise InputError(f"--gpus_per_run is {wanted:g}, but there are {gpus:g} GPUs.")
+        raise InputError(f"--gpus_per_run is {wanted:g}, but there are {gpus:g} GPUs (on one machine).")
     if (cpus_per_run or 1) > cpus:
-        raise InputError(f"--cpus_per_run is {cpus_per_run}, but there are {cpus} CPU cores.")
+        raise InputError(f"--cpus_per_run is {cpus_per_run}, but there are {cpus} CPU cores (on one machine).")
     if wanted >= 1 and wanted != int(wanted):
         raise InputError(f"--gpus_per_run is {wanted:g}: give a whole number, or a fraction below 1.")
-    slots = int(gpus / wanted + 1e-9) if wanted else cpus
-    slots = min(slots, runs, cpus // (cpus_per_run or 1))
-    return Share(gpus=wanted, cpus=cpus_per_run or cpus // slots, concurrency=slots)
+
+    def slots(each: int) -> int:
+        return sum(min(n.cpus // each, int(n.gpus / wanted + 1e-9) if wanted else n.cpus) for n in nodes)
+
+    concurrency = min(slots(cpus_per_run or 1), runs)
+    # The most cores with which as many runs have a place.
+    each = cpus_per_run or next(each for each in range(cpus, 0, -1) if slots(each) >= concurrency)
+    return Share(gpus=wanted, cpus=each, concurrency=concurrency)
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[tuple[int, float]]:
-    """Start Ray on this machine, or join a cluster; give its CPU cores and GPUs, and end or leave it afterwards.
+def cluster(address: str | None) -> Iterator[list[Node]]:
+    """Start Ray on this machine, or join a cluster; give its machines, and end or leave it afterwards.
 
     Args:
         address: `auto` or host:port of a running cluster; None starts one here.
@@ -99,8 +109,8 @@ def cluster(address: str | None) -> Iterator[tuple[int, float]]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"No Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
     try:
-        there = ray.cluster_resources()
-        yield int(there.get("CPU", 0)), float(there.get("GPU", 0))
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield [Node(cpus=int(has.get("CPU", 0)), gpus=float(has.get("GPU", 0))) for has in there]
     finally:
         ray.shutdown()
 
@@ -125,7 +135,7 @@ def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
 
     tuner = tune.Tuner(
         tune.with_resources(trial, {"cpu": share.cpus, "gpu": share.gpus}),
-        param_space={"job": tune.grid_search([vars(_job(item, threads=share.cpus)) for item in todo])},
+        param_space={"job": tune.grid_search([vars(job_of(item, threads=share.cpus)) for item in todo])},
         # One process serves many runs: to start another takes seconds.
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=share.concurrency),
         run_config=tune.RunConfig(
@@ -145,15 +155,6 @@ def run_all(todo: Sequence[Planned], *, folder: Path, share: Share) -> bool:
     finally:
         stop.unlink(missing_ok=True)
         shutil.rmtree(folder / _STORAGE, ignore_errors=True)
-
-
-def _job(item: Planned, *, threads: int) -> Job:
-    tracking = {"tracking.group": item.folder.parent.name, "tracking.name": item.run.name}
-    extra = [f"--{key}={value}" for key, value in tracking.items() if key not in item.run.parameters]
-    # A run that failed before this command gets one more try, any other one two.
-    attempts = 1 if item.state.status == "failed" else 2
-    arguments = [*item.run.arguments, *extra, f"--run_dir={item.folder}"]
-    return Job(folder=str(item.folder), arguments=arguments, threads=threads, attempts=attempts, cwd=str(Path.cwd()))
 
 
 @contextmanager

@@ -53,7 +53,9 @@ def counted(plan: Sequence[Planned]) -> str:
     return f"{len(plan)} runs: {', '.join(parts)}"
 
 
-def _live_table(plan: Sequence[Planned], *, concurrency: int, rows: int) -> Table:
+def state_table(plan: Sequence[Planned], *, concurrency: int, rows: int | None = None) -> Table:
+    """Return the table of `--status` and of a terminal while runs train: how far each of the first `rows` is."""
+    rows = len(plan) if rows is None else rows
     table = Table("run", "status", "epoch", "accuracy", "left", box=None, pad_edge=False)
     for item in sorted(plan, key=lambda item: _ORDER.index(item.state.status))[:rows]:
         state = item.state
@@ -80,7 +82,7 @@ def watching(plan: Sequence[Planned], *, concurrency: int) -> Iterator[None]:
 
         def render() -> Table:
             now[:] = refreshed(now)
-            return _live_table(now, concurrency=concurrency, rows=max(5, console.height - 4))
+            return state_table(now, concurrency=concurrency, rows=max(5, console.height - 4))
 
         with Live(get_renderable=render, console=console, refresh_per_second=1, transient=True):
             yield

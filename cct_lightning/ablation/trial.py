@@ -1,18 +1,24 @@
-"""One run of an ablation: an ordinary `cct fit` in a process of its own. This is what Ray's workers execute.
+"""One run of an ablation: an ordinary `cct fit` in a process of its own. Ray's workers and SLURM's tasks execute it.
+
+    python -m cct_lightning.ablation.trial RUN_FOLDER     as a task of a job array
 
 The module imports neither torch nor Lightning: a worker starts in a second.
-"""
+"""  # fmt: skip
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
+from cct_lightning.ablation.plan import Planned
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.interrupts import STOPPED
 from cct_lightning.runs.lock import LOCKED_VARIABLE, take_lock
 from cct_lightning.runs.state import RunState, read_state
 
@@ -25,13 +31,36 @@ _WAIT_FOR_SAVE = 60.0  # seconds that a run may take to save and end
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker is to do, in plain types, which Ray hands on."""
+    """What a worker is to do, in plain types, which Ray and JSON hand on."""
 
     folder: str  # of the run
     arguments: list[str]  # words after `cct fit`; the last is the folder
     threads: int  # of the CPU
     attempts: int
     cwd: str  # where `cct ablate` was started: the user's own modules and relative paths are found there
+
+
+def job_of(item: Planned, *, threads: int) -> Job:
+    """Return what a worker is to do for a run of the plan, with so many threads of the CPU."""
+    tracking = {"tracking.group": item.folder.parent.name, "tracking.name": item.run.name}
+    extra = [f"--{key}={value}" for key, value in tracking.items() if key not in item.run.parameters]
+    # A run that failed before this command gets one more try, any other one two.
+    attempts = 1 if item.state.status == "failed" else 2
+    arguments = [*item.run.arguments, *extra, f"--run_dir={item.folder}"]
+    return Job(folder=str(item.folder), arguments=arguments, threads=threads, attempts=attempts, cwd=str(Path.cwd()))
+
+
+def write_job(item: Planned) -> None:
+    """Note in a run's folder what its task is to do; the task knows how many cores it has."""
+    RunFolder(item.folder).note(job=vars(job_of(item, threads=0)))
+
+
+def run_task(folder: Path) -> int:
+    """Do what `write_job` has noted, as a SLURM task, and return the exit code; what SLURM signals, the run gets."""
+    threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    job = Job(**{**RunFolder(folder).record()["job"], "threads": threads})
+    status = run_job(job, signals=(signal.SIGTERM, signal.SIGUSR1))
+    return 0 if status == "finished" else 1
 
 
 def trial(config: dict[str, Any]) -> None:
@@ -41,8 +70,8 @@ def trial(config: dict[str, Any]) -> None:
     tune.report({"status": run_job(Job(**config["job"]))})
 
 
-def run_job(job: Job) -> str:
-    """Train a run to its end, from its checkpoint where it has one, and return its status."""
+def run_job(job: Job, *, signals: Sequence[signal.Signals] = ()) -> str:
+    """Train a run to its end, from its checkpoint where it has one; pass signals on to it; return its status."""
     files = RunFolder(Path(job.folder))
     deadline = time.monotonic() + _WAIT_FOR_LOCK
     while (lock := take_lock(files.path)) is None and time.monotonic() < deadline:
@@ -54,7 +83,7 @@ def run_job(job: Job) -> str:
         for _ in range(job.attempts):
             if _state(files).status == "finished" or _stopping(files):
                 break
-            code = _attempt(job, files, lock)
+            code = _attempt(job, files, lock, signals)
             if _state(files).status != "failed" or code == _BAD_INPUT:
                 break
         return _state(files).status
@@ -68,7 +97,7 @@ def _stopping(files: RunFolder) -> bool:
     return (files.path.parent / STOP).exists()
 
 
-def _attempt(job: Job, files: RunFolder, lock: IO[str]) -> int:
+def _attempt(job: Job, files: RunFolder, lock: IO[str], signals: Sequence[signal.Signals]) -> int:
     files.note(reason="", began=time.time(), began_at=_state(files).epoch)
     with (files / files.LOG).open("a") as log:
         log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments[:-1])}\n")
@@ -91,7 +120,13 @@ def _attempt(job: Job, files: RunFolder, lock: IO[str]) -> int:
             # Ctrl-C in the terminal is the engine's to handle.
             start_new_session=True,
         )
-        stopped = _wait(child, files)
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            child.send_signal(number)
+
+        for number in signals:
+            signal.signal(number, pass_on)
+        stopped = _wait(child, files) or child.returncode in STOPPED
     if _state(files).status != "finished" and child.returncode != 0 and not stopped:
         files.note(reason=_reason(child.returncode, files, start))
     return child.returncode
@@ -122,3 +157,7 @@ def _reason(code: int, files: RunFolder, start: int) -> str:
         return f"killed by {signal.Signals(-code).name}{hint}"
     last = lines[-1] if lines else "no message"
     return f"{last[:300]} (exit code {code})"
+
+
+if __name__ == "__main__":
+    sys.exit(run_task(Path(sys.argv[1])))

@@ -1,13 +1,15 @@
 """`cct ablate`: train a grid of runs. What is done stays done, whatever happens: the same command again continues."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from cct_lightning.ablation.engine import Share, cluster, divide, run_all
+from cct_lightning.ablation.array import in_queue, submit
+from cct_lightning.ablation.engine import Node, Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
-from cct_lightning.ablation.live import counted, plan_table, refreshed, watching
+from cct_lightning.ablation.live import counted, plan_table, refreshed, state_table, watching
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
@@ -28,7 +30,12 @@ def ablate(
     gpus_per_run: float | None = None,
     cpus_per_run: int | None = None,
     address: str | None = None,
+    slurm: bool = False,
+    partition: str | None = None,
+    time: str | None = None,
+    sbatch: Sequence[str] = (),
     dry_run: bool = False,
+    status: bool = False,
 ) -> None:
     """Train every run of a grid on the GPUs or cores there are; the same command again continues what was killed.
 
@@ -39,7 +46,12 @@ def ablate(
         gpus_per_run: GPUs of each run, also a fraction such as 0.5; 1 where there are any.
         cpus_per_run: CPU cores of each run; all cores shared evenly when null.
         address: A running Ray cluster, auto or host:port; this machine alone when null.
+        slurm: Submit one SLURM job array, a task for each run, and end; each run gets 1 GPU and 8 cores by default.
+        partition: SLURM's partition.
+        time: SLURM's time limit of each run, such as 4:00:00 (24 hours by default).
+        sbatch: Other options of sbatch, such as account=my_lab mem=32G.
         dry_run: Print the plan and stop: runs, parameters, MACs, estimated time.
+        status: Print how far each run is, and stop.
 
     Raises:
         InputError: A grid, an option or data with which the runs would not start.
@@ -51,18 +63,28 @@ def ablate(
     settings = override(read_grid(find_grid(grid)), set)
     from cct_lightning.ablation.check import check_runs
 
-    def share(cpus: int, gpus: float) -> Share:
-        return divide(cpus=cpus, gpus=gpus, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
+    def share(nodes: Sequence[Node]) -> Share:
+        return divide(nodes, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
 
     folder = local_path(out).absolute() / settings.name
-    plan = make_plan(check_runs(expand(settings), prepare=not dry_run), folder)
+    options = _sbatch_options(
+        slurm,
+        {"partition": partition, "time": time, "cpus-per-task": cpus_per_run, "gpus-per-node": gpus_per_run},
+        sbatch,
+    )
+    plan = make_plan(check_runs(expand(settings), prepare=not dry_run and not status), folder)
+    if status:
+        Console().print(state_table(plan, concurrency=sum(item.state.status == "running" for item in plan) or 1))
+        for state, number in Counter(in_queue(folder).values()).items():
+            print(f"SLURM has {number} of the runs as {state}")
+        return
     if dry_run:
         import torch
 
         from cct_lightning.comparison.notes import expected_power
 
         Console().print(plan_table(plan))
-        concurrency = share(cores(), torch.cuda.device_count()).concurrency
+        concurrency = share([Node(cpus=cores(), gpus=torch.cuda.device_count())]).concurrency
         left = duration(seconds_left(plan, concurrency=concurrency))
         print(f"{counted(plan)}; time left {left}, {concurrency} at a time on this machine, in {folder}")
         if power := expected_power(folder, [item.run.variant for item in plan]):
@@ -76,14 +98,40 @@ def ablate(
     with lock:
         todo = [item for item in plan if item.state.status != "finished"]
         print(f"{settings.name}: {len(plan)} runs, {len(plan) - len(todo)} finished before, in {folder}", flush=True)
+        if slurm:
+            _submit(todo, folder, options)
+            return
         if todo:
             with cluster(address) as there:
-                each = share(*there)
+                each = share(there)
                 for item in todo:
                     item.write_record()
                 with watching(plan, concurrency=each.concurrency):
                     interrupted = run_all(todo, folder=folder, share=each)
     _conclude(refreshed(plan), folder, interrupted=interrupted)
+
+
+def _sbatch_options(slurm: bool, named: dict[str, object], more: Sequence[str]) -> list[str]:
+    given = {key: value for key, value in named.items() if value is not None}
+    if not slurm and (more or "partition" in given or "time" in given):
+        raise InputError("--partition, --time and --sbatch are options of a SLURM job: give --slurm, too.")
+    gpus = given.get("gpus-per-node", 0.0)
+    if slurm and isinstance(gpus, float) and (gpus < 0 or gpus != int(gpus)):
+        raise InputError(f"--gpus_per_run is {gpus:g}: SLURM gives whole GPUs.")
+    return [
+        *(f"--{key}={value:g}" if isinstance(value, float) else f"--{key}={value}" for key, value in given.items()),
+        *(f"--{word.lstrip('-')}" for word in more),
+    ]
+
+
+def _submit(todo: Sequence[Planned], folder: Path, options: Sequence[str]) -> None:
+    there = in_queue(folder)
+    new = [item for item in todo if item.folder.name not in there and item.state.status != "running"]
+    if len(new) < len(todo):
+        print(f"{len(todo) - len(new)} runs are in SLURM's queue or run already")
+    if new:
+        print(f"Submitted {len(new)} runs as job {submit(new, folder=folder, options=options)}")
+    print("The same command with --status in place of --slurm shows how far they are.")
 
 
 def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> None:

@@ -65,9 +65,9 @@ def find_world(trainer: Namespace) -> World:
     nodes, started = int(trainer.num_nodes), _torchrun() or _srun()
     if started is None:
         # Lightning takes any process with SLURM's variables for one that srun has started: a shell, a batch script.
-        environment = LightningEnvironment() if "SLURM_NTASKS" in os.environ else None
+        alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ else None
         local = _devices(trainer)
-        return World(devices=trainer.devices, per_node=local, num_nodes=nodes, environment=environment)
+        return World(devices=trainer.devices, per_node=local, num_nodes=nodes, environment=alone)
     launcher, per_node, num_nodes = started
     given = str(trainer.devices) not in ("auto", "-1")
     local = _devices(trainer) if given else per_node

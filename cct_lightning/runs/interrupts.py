@@ -10,6 +10,7 @@ from types import FrameType
 
 # Windows has no SIGUSR1.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+STOPPED = {128 + number for number in _SIGNALS}  # exit codes of a run that has saved
 
 
 class Stopped(SystemExit):

@@ -16,7 +16,7 @@ import torch
 from comparison.test_compare import SCORES, done, write_run
 from small_grid import CCT, EPOCHS, environment, write_grid
 
-from cct_lightning.ablation.engine import Share, divide
+from cct_lightning.ablation.engine import Node, Share, divide
 from cct_lightning.ablation.grid import Grid, expand, override, read_grid
 from cct_lightning.ablation.plan import Checked, Planned, make_plan, run_seconds, seconds_left
 from cct_lightning.commands.ablate import ablate as ablate_here
@@ -235,14 +235,16 @@ def test_one_engine_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_each_run_gets() -> None:
-    assert divide(cpus=2, gpus=0, runs=8) == Share(gpus=0, cpus=1, concurrency=2)
-    assert divide(cpus=16, gpus=0, runs=4) == Share(gpus=0, cpus=4, concurrency=4)
-    assert divide(cpus=32, gpus=8, runs=45) == Share(gpus=1, cpus=4, concurrency=8)
-    assert divide(cpus=32, gpus=8, runs=45, gpus_per_run=0.5) == Share(gpus=0.5, cpus=2, concurrency=16)
-    assert divide(cpus=32, gpus=8, runs=45, gpus_per_run=4, cpus_per_run=3) == Share(gpus=4, cpus=3, concurrency=2)
+    assert divide([Node(cpus=2, gpus=0)], runs=8) == Share(gpus=0, cpus=1, concurrency=2)
+    assert divide([Node(cpus=16, gpus=0)], runs=4) == Share(gpus=0, cpus=4, concurrency=4)
+    assert divide([Node(cpus=32, gpus=8)], runs=45) == Share(gpus=1, cpus=4, concurrency=8)
+    assert divide([Node(cpus=32, gpus=8)], runs=45, gpus_per_run=0.5) == Share(gpus=0.5, cpus=2, concurrency=16)
+    assert divide([Node(cpus=32, gpus=8)], runs=45, gpus_per_run=4, cpus_per_run=3) == Share(
+        gpus=4, cpus=3, concurrency=2
+    )
     for wrong in ({"gpus_per_run": 1.0}, {"gpus_per_run": -1.0}, {"cpus_per_run": 3}, {"cpus_per_run": 0}):
         with pytest.raises(InputError, match="per_run"):
-            divide(cpus=2, gpus=0, runs=8, **wrong)
+            divide([Node(cpus=2, gpus=0)], runs=8, **wrong)
 
 
 def test_the_time_left_is_estimated_before_the_first_run_has_finished(tmp_path: Path) -> None:
