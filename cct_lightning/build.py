@@ -127,7 +127,7 @@ class Run:
                 claim_run_id(logger, folder.path)
         command = f"# cct fit --config {folder.path.name}/{folder.CONFIG}"
         write_text(folder / folder.CONFIG, f"{command}\n{self.config.to_yaml()}")
-        print(start_message(self.model, self.data, record.summary))
+        print(start_message(self.model, self.data, self.trainer, record.summary))
         continued = f", continued from {self.checkpoint.name}" if self.checkpoint else ""
         print("\n".join([f"Run folder {relative(folder.path)}{continued}", *filter(None, self.notes)]))
 

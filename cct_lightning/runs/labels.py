@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+
 from cct_lightning.config.options import tilde
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.models.complexity import summarize
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC
 from cct_lightning.training.module import Classifier
+from cct_lightning.training.optim import Optim
 
 
 def costs(model: Classifier) -> dict[str, Any]:
@@ -22,14 +25,30 @@ def relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else tilde(str(path))
 
 
-def start_message(model: Classifier, data: ImageDataModule, summary: dict[str, Any]) -> str:
-    """Return the lines that say what is about to be trained, and on what prepared data; `summary` is of `costs`."""
+def start_message(model: Classifier, data: ImageDataModule, trainer: pl.Trainer, summary: dict[str, Any]) -> str:
+    """Return the lines that say what is about to be trained, on what prepared data, and in what batches.
+
+    `summary` is of `costs`.
+    """
     images = ", ".join(f"{len(index):,} {split}" for split, index in data.index.items() if len(index))
     height, width = data.img_size
     tokens = f", {summary['tokens']} tokens" if summary["tokens"] else ""
     return (
         f"{model.hparams['arch']}: {summary['params']:,} parameters, {summary['macs'] / 1e6:,.1f} M MACs{tokens}\n"
-        f"{data.name}: {images} images of {height}x{width}, {data.num_classes} classes"
+        f"{data.name}: {images} images of {height}x{width}, {data.num_classes} classes\n"
+        f"{_batch(data, trainer, model.optim)}"
+    )
+
+
+def _batch(data: ImageDataModule, trainer: pl.Trainer, optim: Optim) -> str:
+    devices, accumulated = trainer.world_size, trainer.accumulate_grad_batches
+    local = data.local_batch_size(devices, accumulated)
+    images = local * devices * accumulated
+    parts = [f"{devices} device{'s' * (devices > 1)}", *([f"{accumulated} accumulated batches"] * (accumulated > 1))]
+    scaled = f"{optim.lr_scaling} scaling of {optim.lr:g} for {optim.base_batch_size} images"
+    return (
+        f"{images} images a step: {' x '.join([*parts, str(local)])}; learning rate {optim.scaled(images).lr:g} "
+        f"({'not scaled' if optim.lr_scaling == 'none' else scaled})"
     )
 
 
