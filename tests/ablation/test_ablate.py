@@ -247,6 +247,20 @@ def test_what_each_run_gets() -> None:
             divide([Node(cpus=2, gpus=0)], runs=8, **wrong)
 
 
+def test_a_run_fits_on_one_machine_of_a_cluster() -> None:
+    small = [Node(cpus=2, gpus=0), Node(cpus=2, gpus=0)]
+    assert divide(small, runs=1) == Share(gpus=0, cpus=2, concurrency=1)
+    assert divide(small, runs=3) == Share(gpus=0, cpus=1, concurrency=3)
+    assert divide([Node(cpus=8, gpus=0), Node(cpus=2, gpus=0)], runs=2) == Share(gpus=0, cpus=4, concurrency=2)
+    # A head without GPUs, and fractions that do not add up over machines.
+    gpus = [Node(cpus=4, gpus=0), Node(cpus=8, gpus=1), Node(cpus=8, gpus=1)]
+    assert divide(gpus, runs=9) == Share(gpus=1, cpus=8, concurrency=2)
+    assert divide(gpus, runs=9, gpus_per_run=0.4) == Share(gpus=0.4, cpus=4, concurrency=4)
+    for wrong in ({"gpus_per_run": 2.0}, {"cpus_per_run": 9}):
+        with pytest.raises(InputError, match="on one machine"):
+            divide(gpus, runs=9, **wrong)
+
+
 def test_the_time_left_is_estimated_before_the_first_run_has_finished(tmp_path: Path) -> None:
     [run, other] = map(vars, checked(read_grid(write_grid(tmp_path, **SMALL))))
     now = time.time()

@@ -1,6 +1,7 @@
-"""The batch script, run by bash with stand-ins for SLURM's two commands (there is no cluster in a test)."""
+"""The batch script, run by bash with stand-ins for SLURM's two commands (see test_slurm_cluster.py for a real one)."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,13 @@ from survival.processes import SMALL, checkpoint
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.slurm import SBATCH
+from cct_lightning.slurm import ARRAY, SBATCH
 
 # srun runs the command, and sends it SIGUSR1 once it has saved where SEND is set, as the time limit would.
 SRUN = """#!{python}
 import glob, os, signal, subprocess, sys, time
-command = [word for word in sys.argv[1:] if not word.startswith("--kill")]
-child = subprocess.Popen([sys.executable, "-m", "cct_lightning", *command[1:]])
+command = sys.argv[sys.argv.index("cct") + 1 :]
+child = subprocess.Popen([sys.executable, "-m", "cct_lightning", *command])
 while os.environ.get("SEND") and child.poll() is None:
     if glob.glob("runs/*/*/last.ckpt"):
         child.send_signal(signal.SIGUSR1)
@@ -39,6 +40,7 @@ def test_a_job_out_of_time_is_requeued_and_continues(tmp_path: Path) -> None:
         **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
         "SLURM_JOB_ID": "4711",
+        "SLURM_CPUS_PER_TASK": "1",
         "OMP_NUM_THREADS": "1",
     }
     words = [*SMALL, "--tracking.mode", "disabled", "--trainer.accelerator", "cpu"]
@@ -80,5 +82,46 @@ def test_runs_of_one_job_have_their_own_folders(monkeypatch: pytest.MonkeyPatch,
         RunFolder.choose(None, run_of(0))
 
 
-def test_the_script_is_sound() -> None:
-    assert subprocess.run(["bash", "-n", str(SBATCH)]).returncode == 0
+@pytest.mark.parametrize("script", [SBATCH, ARRAY], ids=lambda path: path.name)
+def test_a_script_is_sound(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    # srun does not take it from the job; without it, every process has one core.
+    assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in script.read_text()
+
+
+REQUEUE = """
+from cct_lightning.runs.interrupts import Stopped
+from cct_lightning.slurm.requeue import Requeue
+
+requeue = Requeue()
+stopped = Stopped({number}, quiet={quiet})
+stopped.steps = {steps}
+requeue.after(stopped)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "requeued", "said"),
+    [
+        ((signal.SIGUSR1, 3, False), "requeue 12_4", ""),
+        ((signal.SIGUSR1, 0, False), "", "not requeued, since no step was trained"),
+        ((signal.SIGUSR1, 3, True), "", ""),  # another rank than the first
+        ((signal.SIGTERM, 3, False), "", ""),  # SLURM itself requeues what it preempts
+    ],
+)
+def test_only_a_run_out_of_time_that_got_further_is_requeued(
+    stop: tuple[int, int, bool], requeued: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "scontrol").write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/requeued\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    job = {"SLURM_JOB_ID": "13", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "4"}
+    done = subprocess.run(
+        [sys.executable, "-c", REQUEUE.format(number=int(stop[0]), steps=stop[1], quiet=stop[2])],
+        env={**os.environ, **job, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    path = tmp_path / "requeued"
+    assert (path.read_text().strip() if path.exists() else "") == requeued
