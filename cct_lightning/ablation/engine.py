@@ -27,6 +27,8 @@ _STORAGE = ".ray"  # in the folder of the ablation; removed at the end
 # Before Ray is imported. No option of `ray.init` or `Tuner` says the same.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a run that gets no GPU sees none
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of Tune's, for which `verbose` has no word
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours to handle: the runs save
 }
 

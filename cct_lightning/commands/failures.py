@@ -3,12 +3,14 @@
 import errno
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from cct_lightning.errors import InputError, TrainingFailed
@@ -17,6 +19,7 @@ from cct_lightning.training.memory import is_out_of_memory
 _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe", "Read error")
 # What a library raises with a message for its user; a KeyError or a ZeroDivisionError is an accident.
 _DELIBERATE = (ImportError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_SECONDS_TO_END = 10  # those of a launcher to end the other processes once one has failed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,6 +61,20 @@ def _raised_in(error: Exception) -> str:
 
 
 @contextmanager
+def _first_process_speaks() -> Iterator[None]:
+    """Hold an error of the other processes back, so that what fails in all of them is said once.
+
+    The first one's launcher ends them meanwhile; where it waits for them, what they say comes a little later.
+    """
+    try:
+        yield
+    except Exception:
+        if rank_zero_only.rank:
+            time.sleep(_SECONDS_TO_END)
+        raise
+
+
+@contextmanager
 def exit_on_known_errors(command: str) -> Iterator[None]:
     """Turn what a command raises into an exit code and a sentence that names the command.
 
@@ -65,7 +82,8 @@ def exit_on_known_errors(command: str) -> Iterator[None]:
         InputError: What the user asked for cannot be done.
     """
     try:
-        yield
+        with _first_process_speaks():
+            yield
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
     except InputError:

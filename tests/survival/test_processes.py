@@ -135,8 +135,18 @@ def said(folder: Path) -> str:
     return "".join(path.read_text()[-3000:] for path in sorted(folder.glob("log*")))
 
 
+def test_torchrun_starts_again_what_has_failed(both: Path, port: int, tmp_path: Path) -> None:
+    """Without `--trainer.devices` the two processes train one model; from last.ckpt, as if nothing had been."""
+    words = [*COMMON, *witness("saw", fail_at=13, how="once"), "--tracking.mode", "disabled"]
+    launcher = torchrun(tmp_path, "--nproc_per_node=2", "--max-restarts=1", f"--master_port={port}", words=words)
+    assert launcher.wait(300) == 0, said(tmp_path)
+    (run,) = tmp_path.glob("runs/*/*")
+    assert "continued from last.ckpt" in said(tmp_path)
+    assert_same_run(both / "two", run)
+
+
 def test_torchrun(port: int, tmp_path: Path) -> None:
-    words = [*COMMON, *TWO, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
+    words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
     launcher = torchrun(tmp_path, "--nproc_per_node=2", f"--master_port={port}", words=words)
     assert launcher.wait(200) == 0, said(tmp_path)
     assert len(list(tmp_path.glob("runs/*/*"))) == 1, "both processes agree on the folder"

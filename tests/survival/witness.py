@@ -20,7 +20,7 @@ class Witness(Callback):
     Args:
         folder: Where.
         fail_at: Step at which the last rank fails.
-        how: `raise`, `kill`, `memory`, or a signal such as `USR1` that SLURM sends the job in its first attempt.
+        how: `raise`, `kill` or `memory`; `once` in the first attempt alone, as a signal (`USR1`) that SLURM sends.
     """
 
     def __init__(self, folder: str, fail_at: int = -1, how: str = "raise") -> None:
@@ -37,20 +37,22 @@ class Witness(Callback):
                 import torch
 
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if self.how in ("once", "USR1", "TERM"):
+                self.folder.mkdir(exist_ok=True)
+                mark = self.folder / "failed"
+                if mark.exists():
+                    return
+                mark.touch()
             if self.how in ("USR1", "TERM"):
                 self._signal_from_slurm(trainer)
                 return
             raise RuntimeError("the witness fails as it was told to")
 
     def _signal_from_slurm(self, trainer: pl.Trainer) -> None:
-        again = self.folder / "signalled"
-        if not again.exists():
-            self.folder.mkdir(exist_ok=True)
-            again.touch()
-            subprocess.run(["scancel", f"--signal={self.how}", os.environ["SLURM_JOB_ID"]], check=True)
-            (last,) = (callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint))
-            while not last.interrupts.received:
-                time.sleep(0.01)
+        subprocess.run(["scancel", f"--signal={self.how}", os.environ["SLURM_JOB_ID"]], check=True)
+        (last,) = (callback for callback in trainer.callbacks if isinstance(callback, LastCheckpoint))
+        while not last.interrupts.received:
+            time.sleep(0.01)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
