@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-TESTS = str(Path(__file__).resolve().parents[1])  # for PYTHONPATH: classes that a run is given by their path
+# For PYTHONPATH: classes that a run is given by their path; what is there already stays.
+TESTS = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
     *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from survival.processes import TESTS, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
+from cct_lightning.commands import failures
+from cct_lightning.errors import InputError
+
 # 20 steps; without dropout, which each process draws for itself.
 COMMON = [
     *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
@@ -113,6 +116,18 @@ def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> 
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize(("rank", "waits"), [(0, False), (1, True)])
+def test_what_fails_in_all_processes_is_said_once(rank: int, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait before they say it, and are ended meanwhile by the launcher of the first."""
+    waited: list[float] = []
+    monkeypatch.setattr(failures.rank_zero_only, "rank", rank)
+    monkeypatch.setattr(failures.time, "sleep", waited.append)
+    with pytest.raises(InputError, match="wrong"), failures.exit_on_known_errors("fit"):
+        raise InputError("wrong")
+    assert bool(waited) == waits
+    assert sum(waited) < 30
+
+
 def torchrun(folder: Path, *options: str, words: list[str]) -> "subprocess.Popen[bytes]":
     with (folder / f"log{len(list(folder.glob('log*')))}.txt").open("wb") as log:
         return subprocess.Popen(
@@ -155,7 +170,6 @@ def test_torchrun(port: int, tmp_path: Path) -> None:
 
 def test_two_nodes(port: int, tmp_path: Path) -> None:
     words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled", "--run_dir", "run"]
-    words += ["--trainer.num_nodes", "2", "--trainer.devices", "1", "--trainer.strategy", "ddp"]
     place = ["--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}"]
     nodes = [torchrun(tmp_path, *place, f"--node_rank={rank}", words=words) for rank in (0, 1)]
     assert [node.wait(200) for node in nodes] == [0, 0], said(tmp_path)

@@ -44,7 +44,7 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        patch.setenv("PYTHONPATH", f"{TESTS}:{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("PYTHONPATH", TESTS)
         patch.setenv("MASTER_ADDR", "127.0.0.1")  # the nodes' names are known to SLURM alone
         yield
     subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], capture_output=True)
