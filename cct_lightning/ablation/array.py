@@ -32,6 +32,29 @@ def in_queue(folder: Path) -> dict[str, str]:
     return {run: states[task] for run, task in tasks.items() if task in states}
 
 
+def sbatch_options(
+    *, partition: str | None, time: str | None, cpus: int | None, gpus: float | None, more: Sequence[str]
+) -> list[str]:
+    """Return what each run asks SLURM for, as options of sbatch; what is None is as in `array.sbatch`.
+
+    Args:
+        partition: Of the cluster.
+        time: Limit of the wall time.
+        cpus: CPU cores.
+        gpus: GPUs, on one machine.
+        more: Others, such as `mem=32G`.
+
+    Raises:
+        InputError: A part of a GPU.
+    """
+    if gpus is not None and (gpus < 0 or gpus != int(gpus)):
+        raise InputError(f"--gpus_per_run is {gpus:g}: SLURM gives whole GPUs.")
+    whole = None if gpus is None else int(gpus)
+    named = {"partition": partition, "time": time, "cpus-per-task": cpus, "gpus-per-node": whole}
+    given = [f"{key}={value}" for key, value in named.items() if value is not None]
+    return [f"--{word.lstrip('-')}" for word in (*given, *more)]
+
+
 def submit(todo: Sequence[Planned], *, folder: Path, options: Sequence[str]) -> str:
     """Submit runs as one job array and return its number.
 

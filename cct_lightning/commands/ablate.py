@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cct_lightning.ablation.array import in_queue, submit
+from cct_lightning.ablation.array import in_queue, sbatch_options, submit
 from cct_lightning.ablation.engine import Node, Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, state_table, watching
@@ -67,10 +67,12 @@ def ablate(
         return divide(nodes, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
 
     folder = local_path(out).absolute() / settings.name
-    options = _sbatch_options(
-        slurm,
-        {"partition": partition, "time": time, "cpus-per-task": cpus_per_run, "gpus-per-node": gpus_per_run},
-        sbatch,
+    if not slurm and (partition or time or sbatch):
+        raise InputError("--partition, --time and --sbatch are options of a SLURM job: give --slurm, too.")
+    options = (
+        sbatch_options(partition=partition, time=time, cpus=cpus_per_run, gpus=gpus_per_run, more=sbatch)
+        if slurm
+        else []
     )
     plan = make_plan(check_runs(expand(settings), prepare=not dry_run and not status), folder)
     if status:
@@ -111,19 +113,6 @@ def ablate(
     _conclude(refreshed(plan), folder, interrupted=interrupted)
 
 
-def _sbatch_options(slurm: bool, named: dict[str, object], more: Sequence[str]) -> list[str]:
-    given = {key: value for key, value in named.items() if value is not None}
-    if not slurm and (more or "partition" in given or "time" in given):
-        raise InputError("--partition, --time and --sbatch are options of a SLURM job: give --slurm, too.")
-    gpus = given.get("gpus-per-node", 0.0)
-    if slurm and isinstance(gpus, float) and (gpus < 0 or gpus != int(gpus)):
-        raise InputError(f"--gpus_per_run is {gpus:g}: SLURM gives whole GPUs.")
-    return [
-        *(f"--{key}={value:g}" if isinstance(value, float) else f"--{key}={value}" for key, value in given.items()),
-        *(f"--{word.lstrip('-')}" for word in more),
-    ]
-
-
 def _submit(todo: Sequence[Planned], folder: Path, options: Sequence[str]) -> None:
     there = in_queue(folder)
     new = [item for item in todo if item.folder.name not in there and item.state.status != "running"]
@@ -131,7 +120,7 @@ def _submit(todo: Sequence[Planned], folder: Path, options: Sequence[str]) -> No
         print(f"{len(todo) - len(new)} runs are in SLURM's queue or run already")
     if new:
         print(f"Submitted {len(new)} runs as job {submit(new, folder=folder, options=options)}")
-    print("The same command with --status in place of --slurm shows how far they are.")
+    print("The same command with --status shows how far they are.")
 
 
 def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> None:

@@ -69,7 +69,7 @@ def _first_process_speaks() -> Iterator[None]:
     try:
         yield
     except Exception:
-        if rank_zero_only.rank:
+        if getattr(rank_zero_only, "rank", 0):
             time.sleep(_SECONDS_TO_END)
         raise
 
