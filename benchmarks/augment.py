@@ -49,7 +49,7 @@ def photographs(count: int, size: int) -> Tensor:
 
 
 def ours(images: Tensor, device: str, compiled: bool) -> dict[str, Callable[[], Any]]:
-    size, index = (images.shape[2], images.shape[3]), torch.arange(len(images), device=device)
+    size, index = (images.shape[2], images.shape[3]), torch.arange(len(images))
     images = images.to(device)
     policies = {CROP: POLICIES["light"], TIMM: replace(POLICIES["timm"], erasing=0.25)}
     epochs = iter(range(10**9))
@@ -57,7 +57,7 @@ def ours(images: Tensor, device: str, compiled: bool) -> dict[str, Callable[[], 
     def bind(policy: Any) -> Callable[[], Tensor]:
         augment: Any = Augment(policy, size=size, mean=MEAN, std=STD).to(device)
         if compiled:
-            augment = torch.compile(augment, fullgraph=True)
+            augment.transform = torch.compile(augment.transform, fullgraph=True)
         return lambda: augment(images, index, next(epochs))
 
     return {what: bind(policy) for what, policy in policies.items()}

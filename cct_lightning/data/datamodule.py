@@ -299,6 +299,11 @@ class ImageDataModule(pl.LightningDataModule):
         self._require_test()
         return self._loader("predict")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move images and labels; indices stay on the CPU, where augmentation is drawn: no GPU is waited for."""
+        image, label = super().transfer_batch_to_device((batch.image, batch.label), device, dataloader_idx)
+        return Batch(image, label, batch.index)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""
         trainer, transform = self.trainer, self.transform.on(batch.image.device)

@@ -1,6 +1,7 @@
 """Crops, flips, resizing and erasing against Pillow, timm and torchvision, and the distribution of their boxes."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -113,10 +114,9 @@ def test_boxes_are_distributed_as_timms(size: tuple[int, int], scale: tuple[floa
 def erased(policy: AugmentPolicy, count: int, side: int = 32, channels: int = 3) -> Tensor:
     images = torch.full((count, channels, side, side), 7.0)
 
-    def draw(n: int, index: Tensor) -> Tensor:
-        return counter_rng.uniform(n, seed=0, epoch=0, index=index, stream=3)
-
-    return erasing.erase(images, policy, torch.arange(count), draw)
+    draw, index = partial(counter_rng.uniform, seed=0, epoch=0, stream=3), torch.arange(count)
+    drawn = erasing.boxes(partial(draw, index=index), policy, (side, side))
+    return erasing.erase(images, drawn, policy, index, draw)
 
 
 def boxes(images: Tensor) -> np.ndarray:

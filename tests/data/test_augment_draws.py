@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import AutoAugmentPolicy
 
 from cct_lightning.data.augment import counter_rng
-from cct_lightning.data.augment.auto import DRAWS, AutoAugmenter, Drawn, sub_policies
+from cct_lightning.data.augment.auto import DRAWS, AutoAugmenter, Operations, sub_policies
 from cct_lightning.data.augment.operations import Op
 from cct_lightning.data.augment.policies import POLICIES, AugmentPolicy
 
@@ -24,10 +24,10 @@ N = 6000
 NAMES = {value: name for name, value in vars(Op).items() if name.isupper() and name != "COUNT"}
 
 
-def draw(policy: AugmentPolicy, count: int = N) -> Drawn:
-    augmenter = AutoAugmenter(policy, size=(32, 32), device=torch.device("cpu"))
+def draw(policy: AugmentPolicy, count: int = N) -> Operations:
+    augmenter = AutoAugmenter(policy, size=(32, 32))
     uniform = counter_rng.uniform(augmenter.slots * DRAWS, seed=0, epoch=0, index=torch.arange(count), stream=2)
-    return augmenter.draw(uniform)
+    return augmenter.draw(uniform, (32, 32))
 
 
 def hundredths(arguments: Any) -> np.ndarray:

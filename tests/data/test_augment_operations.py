@@ -32,6 +32,11 @@ def full(images: Tensor, value: float) -> Tensor:
     return torch.full((len(images),), float(value))
 
 
+def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
+    rotation = geometric.rotation(argument, (images.shape[2], images.shape[3]))
+    return operations.apply(images, op, argument, cubic, rotation, fill, interpolation)
+
+
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize(
     ("name", "torchvisions"),
@@ -99,7 +104,7 @@ def moved(images: Tensor, op: int, argument: float, interpolation: str) -> Tenso
     drawn = torch.full((len(images),), op)
     fill = torch.tensor(FILL, dtype=torch.uint8)
     cubic = torch.full((len(images),), interpolation == "bicubic")
-    return operations.apply(images, drawn, full(images, argument), cubic, fill, interpolation)
+    return apply(images, drawn, full(images, argument), cubic, fill, interpolation)
 
 
 @pytest.mark.parametrize("interpolation", PILLOWS)
@@ -122,7 +127,7 @@ def test_random_interpolation_is_one_or_the_other(op: int) -> None:
     images = photographs(6)
     argument, fill = full(images, MOVES[op][1][1]), torch.tensor(FILL, dtype=torch.uint8)
     cubic = torch.tensor([True, False] * 3)
-    mixed = operations.apply(images, torch.full((6,), op), argument, cubic, fill, "random")
+    mixed = apply(images, torch.full((6,), op), argument, cubic, fill, "random")
     for i in range(6):
         expected = moved(images, op, argument[0].item(), "bicubic" if cubic[i] else "bilinear")[i]
         assert torch.equal(mixed[i], expected)
@@ -163,7 +168,7 @@ def test_geometry_against_torchvision(images: Tensor, op: int) -> None:
         }[op]()
         n, black = len(images), torch.zeros(3, dtype=torch.uint8)
         cubic = torch.zeros(n, dtype=torch.bool)
-        ours = operations.apply(images, torch.full((n,), op), full(images, argument), cubic, black, "nearest")
+        ours = apply(images, torch.full((n,), op), full(images, argument), cubic, black, "nearest")
         assert torch.equal(ours, theirs)
 
 
@@ -171,7 +176,7 @@ def test_images_that_are_not_square() -> None:
     images, fill = photographs(4, height=24, width=40), torch.tensor(FILL, dtype=torch.uint8)
     cubic = torch.ones(4, dtype=torch.bool)
     for op, (theirs, arguments) in MOVES.items():
-        ours = operations.apply(images, torch.full((4,), op), full(images, arguments[0]), cubic, fill, "bicubic")
+        ours = apply(images, torch.full((4,), op), full(images, arguments[0]), cubic, fill, "bicubic")
         pillows = by_pillow(
             images,
             lambda image: theirs(image, arguments[0], resample=Image.BICUBIC, fillcolor=FILL),  # noqa: B023
@@ -185,10 +190,10 @@ def test_each_image_gets_its_own_operation(interpolation: str) -> None:
     op = torch.arange(32) % Op.COUNT
     argument = torch.full((32,), 0.4)
     cubic, fill = torch.arange(32) % 3 == 0, torch.tensor(FILL, dtype=torch.uint8)
-    together = operations.apply(images, op, argument, cubic, fill, interpolation)
+    together = apply(images, op, argument, cubic, fill, interpolation)
     for i in range(32):
         one = slice(i, i + 1)
-        alone = operations.apply(images[one], op[one], argument[one], cubic[one], fill, interpolation)
+        alone = apply(images[one], op[one], argument[one], cubic[one], fill, interpolation)
         assert torch.equal(together[one], alone)
     assert torch.equal(together[op == Op.IDENTITY], images[op == Op.IDENTITY])
 
@@ -197,7 +202,7 @@ def test_each_image_gets_its_own_operation(interpolation: str) -> None:
 def test_other_than_three_channels(channels: int) -> None:
     images = photographs(16)[:, :1].expand(-1, channels, -1, -1).contiguous()
     op, fill = torch.arange(16), torch.full((channels,), 9, dtype=torch.uint8)
-    done = operations.apply(images, op, torch.full((16,), 0.4), torch.ones(16, dtype=torch.bool), fill, "random")
+    done = apply(images, op, torch.full((16,), 0.4), torch.ones(16, dtype=torch.bool), fill, "random")
     assert done.shape == images.shape
     assert torch.equal(done[Op.COLOR], images[Op.COLOR])
     for channel in range(1, channels):
@@ -210,7 +215,7 @@ def test_images_are_not_overwritten() -> None:
     images = photographs(16)
     before = images.clone()
     op, fill = torch.arange(16), torch.tensor(FILL, dtype=torch.uint8)
-    operations.apply(images, op, torch.full((16,), 0.4), torch.ones(16, dtype=torch.bool), fill, "random")
+    apply(images, op, torch.full((16,), 0.4), torch.ones(16, dtype=torch.bool), fill, "random")
     assert torch.equal(images, before)
     assert np.asarray(before).sum() > 0
 

@@ -85,7 +85,7 @@ def test_compiled_it_gives_the_same_images() -> None:
 
     augment = make(AugmentPolicy(auto="trivialaugment", extra_ops=("darker",)))
     images, index = photographs(48), torch.arange(48)
-    assert (augment.auto.draw(torch.rand(500, 6)).op == Op.DARKER).any()
+    assert (augment.auto.draw(torch.rand(500, 6), (32, 32)).op == Op.DARKER).any()
     compiled = torch.compile(augment, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(images, index, 1), augment(images, index, 1))
 
@@ -145,5 +145,5 @@ def test_what_cannot_be_drawn_is_one_sentence(options: dict, message: str) -> No
 
 def test_published_operations_may_be_added_where_they_have_a_range() -> None:
     policy = replace(POLICIES["timm"], auto="trivialaugment", extra_ops=("rotate",))  # twice as likely as the others
-    draws = make(policy).auto.draw(torch.rand(6000, 6)).op
+    draws = make(policy).auto.draw(torch.rand(6000, 6), (32, 32)).op
     assert (draws == Op.ROTATE).sum() > 1.6 * (draws == Op.EQUALIZE).sum()

@@ -41,7 +41,7 @@ def _shift_right(state: Tensor, bits: int) -> Tensor:
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def uniform(n: int, *, seed: int, epoch: int, index: Tensor, stream: int) -> Tensor:
+def uniform(n: int, *, seed: int, epoch: int | Tensor, index: Tensor, stream: int) -> Tensor:
     """Draw uniform numbers (B, n), multiples of 2^-24 in [0, 1), float32, on the device of `index`.
 
     They are the same ones for a sample whatever else is in the batch.
@@ -49,7 +49,8 @@ def uniform(n: int, *, seed: int, epoch: int, index: Tensor, stream: int) -> Ten
     Args:
         n: Draws per sample. Asking for more leaves the earlier ones as they are.
         seed: The run's seed.
-        epoch: The epoch, or any other count that advances, such as the step.
+        epoch: The epoch, or any other count that advances, such as the step; as a tensor (), int64, in a graph that is
+            compiled once for all epochs.
         index: The samples' places in the data set, int64, shape (B,).
         stream: What the numbers are for. Each use has its own stream, so that switching one augmentation on leaves the
             numbers of the others alone.

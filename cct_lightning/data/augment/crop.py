@@ -120,7 +120,7 @@ def attempted_sides(
         scale: Range of the rectangle's area as a fraction of the image's.
         ratio: Range of the first side over the second, uniform in its logarithm.
     """
-    draws = draws.double()  # a last-bit difference between devices would move a side by a pixel
+    draws = draws.double()  # on the CPU: a last-bit difference between devices would move a side by a pixel
     area = pixels * (scale[0] + (scale[1] - scale[0]) * draws[:, :ATTEMPTS])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * draws[:, ATTEMPTS:])

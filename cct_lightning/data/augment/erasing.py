@@ -6,6 +6,7 @@ attempts at a rectangle that is smaller than the image on both sides, otherwise 
 Letters: B images, C channels, H rows, W columns.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -19,17 +20,16 @@ _BOX_DRAWS = 2 * crop.ATTEMPTS + 3
 _QUANTILES = 4096
 
 
-def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[..., Tensor]) -> Tensor:
-    """Erase a rectangle from the images that draw one.
+def boxes(draw: Callable[[int], Tensor], policy: AugmentPolicy, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Draw rectangles: top, left, height and width in pixels, int64, and whether there is one, bool, (B,) each.
 
     Args:
-        images: Normalized, float32, shape (B, C, H, W), as is the result; may be overwritten.
-        policy: Probability, range of areas, range of ratios, and what the rectangle shows.
-        index: The samples' places in the data set, shape (B,).
-        draw: Gives uniform numbers, `draw(n, index=index)`, shape (B, n).
+        draw: Gives uniform numbers, `draw(n)`, shape (B, n).
+        policy: Probability, range of areas and range of ratios.
+        size: Height and width of the images.
     """
-    h, w = images.shape[2:]
-    draws = draw(_BOX_DRAWS, index=index)
+    h, w = size
+    draws = draw(_BOX_DRAWS)
     heights, widths = crop.attempted_sides(
         draws[:, : 2 * crop.ATTEMPTS], pixels=h * w, scale=policy.erasing_scale, ratio=policy.erasing_ratio
     )
@@ -37,7 +37,23 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
     first = fits.to(torch.uint8).argmax(1, keepdim=True)
     height, width = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
     top, left = counter_rng.integers(draws[:, -3], h - height + 1), counter_rng.integers(draws[:, -2], w - width + 1)
-    erased = (draws[:, -1] < policy.erasing) & fits.any(1)
+    return top, left, height, width, (draws[:, -1] < policy.erasing) & fits.any(1)
+
+
+def erase(
+    images: Tensor, drawn: tuple[Tensor, ...], policy: AugmentPolicy, index: Tensor, draw: Callable[..., Tensor]
+) -> Tensor:
+    """Erase a rectangle from the images that drew one.
+
+    Args:
+        images: Normalized, float32, shape (B, C, H, W), as is the result; may be overwritten.
+        drawn: What `boxes` returned.
+        policy: What the rectangle shows.
+        index: The samples' places in the data set, shape (B,).
+        draw: Gives uniform numbers for noise, `draw(n, index=index)`, shape (B, n).
+    """
+    h, w = images.shape[2:]
+    top, left, height, width, erased = drawn
     rows, columns = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + width)[:, None])
@@ -57,7 +73,13 @@ def erase(images: Tensor, policy: AugmentPolicy, index: Tensor, draw: Callable[.
 def _noise(shape: tuple[int, ...], index: Tensor, draw: Callable[..., Tensor]) -> Tensor:
     """Standard normal numbers of 4096 values, (B, *shape), exactly alike on every device."""
     draws = draw(_BOX_DRAWS + math.prod(shape), index=index)[:, _BOX_DRAWS:]
-    # A table, because logarithms and cosines of whole images cost more, and may differ in the last bit.
-    middles = (torch.arange(_QUANTILES, dtype=torch.float64, device=index.device) + 0.5) / _QUANTILES
-    table = torch.special.ndtri(middles).float()
+    # A compiled graph holds the table as a constant computation; the cache is for eager.
+    table = (_quantiles.__wrapped__ if torch.compiler.is_compiling() else _quantiles)(index.device)
     return table[counter_rng.integers(draws, _QUANTILES)].view(len(index), *shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _quantiles(device: torch.device) -> Tensor:
+    """A table, because logarithms and cosines of whole images cost more, and may differ in the last bit."""
+    middles = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES
+    return torch.special.ndtri(middles).float().to(device)

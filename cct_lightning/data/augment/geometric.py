@@ -94,14 +94,14 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
 
     Args:
         images: uint8, shape (B, C, H, W), as is the result.
-        matrix: From output to input points (x, y, 1), pixels, shape (B, 2, 3).
+        matrix: From output to input points (x, y, 1), in units of 2^-16 pixel, int32, shape (B, 2, 3).
         cubic, fill, interpolation: As in `Sampling`.
     """
     h, w = images.shape[2:]
     # Twice the pixel centers, which are whole numbers; the shift by one bit halves them again.
     x2 = torch.arange(1, 2 * w, 2, dtype=torch.int32, device=images.device)
     y2 = torch.arange(1, 2 * h, 2, dtype=torch.int32, device=images.device)[:, None]
-    m = _fixed(matrix)[..., None, None]  # (B, 2, 3, 1, 1)
+    m = matrix[..., None, None]  # (B, 2, 3, 1, 1)
     place = ((m[:, :, 0] * x2 + m[:, :, 1] * y2) >> 1) + m[:, :, 2]  # (B, 2, H, W): x and y in the input
     x, y = place.unbind(1)
     inside = (x >= 0) & (x < w * _UNIT) & (y >= 0) & (y < h * _UNIT)
@@ -147,11 +147,13 @@ def _round(total: Tensor, bits: int) -> Tensor:
 
 
 def _fixed(pixels: Tensor) -> Tensor:
-    return torch.round(pixels.double() * _UNIT).to(torch.int32)
+    return torch.round(pixels * _UNIT).to(torch.int32)  # a product with a power of two is exact, in float32, too
 
 
 def affine_matrix(degrees: Tensor, zoom: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
-    """Matrices (B, 2, 3), float64, for `transform`: rotate counterclockwise and zoom about the center, then shift.
+    """Matrices (B, 2, 3), int32, for `transform`: rotate counterclockwise and zoom about the center, then shift.
+
+    Computed in float64, which not every accelerator has: with tensors on the CPU.
 
     Args:
         degrees: Angle, shape (B,).
@@ -167,4 +169,9 @@ def affine_matrix(degrees: Tensor, zoom: Tensor, shift: Tensor, size: tuple[int,
     x, y = shift.double().unbind(1)
     x, y = x + w / 2, y + h / 2
     rows = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
-    return torch.stack(rows, 1).view(-1, 2, 3)
+    return _fixed(torch.stack(rows, 1)).view(-1, 2, 3)
+
+
+def rotation(degrees: Tensor, size: tuple[int, int]) -> Tensor:
+    """Matrices (B, 2, 3) that rotate counterclockwise about the center alone; see `affine_matrix`."""
+    return affine_matrix(degrees, torch.ones_like(degrees), degrees.new_zeros(len(degrees), 2), size)

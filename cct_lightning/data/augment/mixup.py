@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from cct_lightning.data.augment import counter_rng
@@ -83,17 +84,17 @@ class Mixing(nn.Module):
         if self.policy.off_epoch is not None and epoch >= self.policy.off_epoch:
             return images, targets
         h, w = images.shape[-2:]
-        keep, lam = self._plan(h, w, epoch, step, images.device)
+        keep, lam = move_data_to_device(self._plan(h, w, epoch, step), images.device)
         half = images.shape[0] // 2
         # lerp returns its end points exactly where `keep` is 0 or 1, so one formula serves both.
         mixed = torch.lerp(images.roll(-half, 0), images, keep.to(images.dtype).expand_as(images))
         return mixed, torch.lerp(targets.roll(-half, 0), targets, lam.expand_as(targets))
 
-    def _plan(self, h: int, w: int, epoch: int, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _plan(self, h: int, w: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """The share of its own that each pixel keeps, (H, W), and that the label keeps, (), both float32."""
         policy = self.policy
-        index = torch.full((1,), step, dtype=torch.int64, device=device)
-        # float64: the few scalars here then round to the same float32 on every device.
+        index = torch.full((1,), step, dtype=torch.int64)
+        # On the CPU, in float64, which not every accelerator has: the same for every device.
         draws = counter_rng.uniform(4 + 12 * _ATTEMPTS, seed=self.seed, epoch=epoch, index=index, stream=_STREAM)
         mix, switch, y, x = draws[0, :4].double().unbind()
         gammas = draws[0, 4:].double().view(4, 3, _ATTEMPTS)
@@ -102,7 +103,7 @@ class Mixing(nn.Module):
         cut = switch < (switch_prob if policy.cutmix_alpha else 0.0)
         lam_mix = _beta(policy.mixup_alpha, gammas[:2])
         lam_cut = _beta(policy.cutmix_alpha, gammas[2:])
-        rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
+        rows, columns = torch.arange(h), torch.arange(w)
         side = torch.sqrt(1 - lam_cut)
         box = _span(rows, side, y)[:, None] & _span(columns, side, x)
         pixels = torch.where(cut, (~box).double(), lam_mix)
@@ -122,7 +123,7 @@ def _span(places: Tensor, fraction: Tensor, center: Tensor) -> Tensor:
 def _beta(alpha: float, draws: Tensor) -> Tensor:
     """Beta(alpha, alpha) from two gamma variates and uniform numbers (2, 3, attempts) float64; 1 where alpha is 0."""
     if not alpha:
-        return torch.ones((), dtype=draws.dtype, device=draws.device)
+        return torch.ones((), dtype=draws.dtype)
     gamma = _log_gamma_variate(alpha, draws)  # logarithms: a small alpha underflows
     return torch.sigmoid(gamma[0] - gamma[1])
 

@@ -37,11 +37,9 @@ def _signed(
 
 
 @operation("rotate", **_signed(30, 30, 135))
-def rotate(images: Tensor, degrees: Tensor, sampling: Sampling) -> Tensor:
+def rotate(images: Tensor, _: Tensor, sampling: Sampling) -> Tensor:
     """Rotate counterclockwise about the center."""
-    one, (h, w) = torch.ones_like(degrees), images.shape[2:]
-    matrix = geometric.affine_matrix(degrees, one, torch.zeros(len(degrees), 2, device=images.device), (h, w))
-    return geometric.transform(images, matrix, sampling.cubic, sampling.fill, sampling.interpolation)
+    return geometric.transform(images, sampling.rotation, sampling.cubic, sampling.fill, sampling.interpolation)
 
 
 def shift(images: Tensor, argument: Tensor, sampling: Sampling) -> Tensor:
@@ -75,16 +73,18 @@ _SHEAR_X, _SHEAR_Y = Op.SHEAR_X, Op.SHEAR_Y
 PUBLISHED = tuple(OPERATIONS)  # what the published policies draw from; other packages register later
 
 
-def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Tensor, interpolation: str) -> Tensor:
+def apply(
+    images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, rotation: Tensor, fill: Tensor, interpolation: str
+) -> Tensor:
     """Apply to every image the operation it drew.
 
     Args:
         images: uint8, shape (B, C, H, W), as is the result.
         argument: In the operation's own unit, float32, shape (B,).
-        op, cubic, fill, interpolation: As in `Sampling`.
+        op, cubic, rotation, fill, interpolation: As in `Sampling`.
     """
     if _dense(images):
-        sampling = Sampling(op, cubic, fill, interpolation)
+        sampling = Sampling(op, cubic, rotation, fill, interpolation)
         for first, end, function, takes in GROUPS:
             drew = ((op >= first) & (op < end)).view(-1, 1, 1, 1)
             images = select(drew, function(*(images, argument, sampling)[:takes]), images)
@@ -93,11 +93,11 @@ def apply(images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, fill: Ten
     # One count per function, the untouched images before them.
     bounds = torch.searchsorted(op, torch.tensor([first for first, *_ in GROUPS])).tolist()
     sizes = [end - start for start, end in zip([0, *bounds], [*bounds, len(op)], strict=True)]
-    images, argument, cubic = (t.index_select(0, order) for t in (images, argument, cubic))
-    untouched, *drawn = zip(*(t.split(sizes) for t in (images, argument, op, cubic)), strict=True)
+    images, argument, cubic, rotation = (t.index_select(0, order) for t in (images, argument, cubic, rotation))
+    untouched, *drawn = zip(*(t.split(sizes) for t in (images, argument, op, cubic, rotation)), strict=True)
     done = [
-        function(*(image, value, Sampling(number, smooth, fill, interpolation))[:takes])
-        for (_, _, function, takes), (image, value, number, smooth) in zip(GROUPS, drawn, strict=True)
+        function(*(image, value, Sampling(number, smooth, turn, fill, interpolation))[:takes])
+        for (_, _, function, takes), (image, value, number, smooth, turn) in zip(GROUPS, drawn, strict=True)
         if len(image)
     ]
     return torch.cat([untouched[0], *done]).index_select(0, order.argsort())

@@ -39,6 +39,7 @@ class Sampling(NamedTuple):
 
     op: Tensor  # number of the operation, (B,) int64, for a function that serves several
     cubic: Tensor  # whether to sample bicubically where the interpolation is random, (B,) bool
+    rotation: Tensor  # `geometric.rotation` by the argument in degrees, which takes float64, (B, 2, 3) int32
     fill: Tensor  # color of what comes in from outside, (C,) uint8
     interpolation: str  # `nearest`, `bilinear`, `bicubic` or `random`
 

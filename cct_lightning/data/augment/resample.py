@@ -77,8 +77,23 @@ def resize(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     b, c, h, w = images.shape
     height, width = rows.shape[1], columns.shape[1]
-    wide = torch.bmm(images.float().reshape(b, c * h, w), columns.mT)  # (B, C * H, M_w)
+    lines = images.float().reshape(b, c * h, w)
+    wide = functools.reduce(torch.add, (torch.bmm(lines, part.mT) for part in _parts(columns)))  # (B, C * H, M_w)
     # Half up as Pillow rounds, whose two passes meet in uint8, too. Interpolation halfway between pixels is common.
     wide = wide.add_(0.5).floor_().clamp_(0, 255).view(b * c, h, width)
-    tall = torch.bmm(rows.repeat_interleave(c, 0), wide)  # (B * C, M_h, M_w)
-    return to_uint8(tall.add_(0.5)).view(b, c, height, width)
+    products = (torch.bmm(part.repeat_interleave(c, 0), wide) for part in _parts(rows))  # (B * C, M_h, M_w)
+    return to_uint8(functools.reduce(torch.add, products).add_(0.5)).view(b, c, height, width)
+
+
+def _parts(weights: Tensor) -> tuple[Tensor, ...]:
+    """Return weights as a sum whose products with pixels are exact on their device."""
+    return (weights,) if weights.device.type == "cpu" else split(weights)
+
+
+def split(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Split weights, multiples of 2^-14 below 2, into two of at most 8 significant bits each, as pixels have.
+
+    TF32, which a GPU may compute float32 products in, keeps 11 significant bits of a factor, bfloat16 8.
+    """
+    upper = torch.round(weights * 2.0**7) * 2.0**-7
+    return upper, weights - upper
