@@ -99,7 +99,7 @@ def _stopping(files: RunFolder) -> bool:
 
 def _attempt(job: Job, files: RunFolder, lock: IO[str], signals: Sequence[signal.Signals]) -> int:
     files.note(reason="", began=time.time(), began_at=_state(files).epoch)
-    with (files / files.LOG).open("a") as log:
+    with (files / files.LOG).open("a", encoding="utf-8") as log:
         log.write(f"$ cct fit {subprocess.list2cmdline(job.arguments[:-1])}\n")
         log.flush()
         start = log.tell()
@@ -149,7 +149,7 @@ def _wait(child: "subprocess.Popen[bytes]", files: RunFolder) -> bool:
 
 
 def _reason(code: int, files: RunFolder, start: int) -> str:
-    with (files / files.LOG).open(errors="replace") as log:
+    with (files / files.LOG).open(encoding="utf-8", errors="replace") as log:
         log.seek(start)
         lines = [line.strip() for line in log if line.strip()]
     if code < 0:

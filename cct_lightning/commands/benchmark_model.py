@@ -109,7 +109,7 @@ class _Work:
         torch.manual_seed(0)
         self.case, self.device = case, torch.device(case.device)
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is not the model's
+            Path("/proc/self/clear_refs").write_bytes(b"5")  # the peak of the imports is not the model's
         self.memory_before = _resident("VmRSS")
         self.net = build(case).to(self.device)
         size = (case.batch_size, 3, case.img_size, case.img_size)
@@ -172,7 +172,7 @@ class _Work:
 def _resident(field: str) -> int | None:
     """Return VmRSS (now) or VmHWM (the peak) of this process in bytes; None on systems that are not Linux."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))

@@ -90,7 +90,7 @@ def explain(
                     yield {"path": path, "problem": problem, **({} if problem else next(explained))}
 
         environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_readable)
-        template = environment.from_string(Path(__file__).with_suffix(".html").read_text())
+        template = environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
         title, about = f"{Path(ckpt).name} explained", _about(predictor, len(files))
         template.stream(title=title, about=about, entries=entries()).dump(str(part), encoding="utf-8")
     return Outcome(Path(out), len(files) - len(problems), len(problems))

@@ -54,7 +54,7 @@ recipes (--config NAME, or a YAML file; several may follow each other):
 def _usage() -> str:
     width = max(map(len, [*COMMANDS, *recipes()])) + 2
     # The first line of a recipe says what it is.
-    titles = {name: path.read_text().splitlines()[0].lstrip("# ") for name, path in recipes().items()}
+    titles = {name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for name, path in recipes().items()}
     return USAGE.format(
         commands="\n".join(f"  {name:{width}}{text}" for name, (text, _) in COMMANDS.items()),
         recipes="\n".join(f"  {name:{width}}{text}" for name, text in titles.items()),

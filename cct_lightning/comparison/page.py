@@ -16,7 +16,7 @@ def page(comparison: Comparison, *, title: str) -> str:
     """Return the page."""
     here = Path(__file__).parent
     options: dict[str, Any] = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    template = jinja2.Template((here / "page.html").read_text(), autoescape=True, **options)
+    template = jinja2.Template((here / "page.html").read_text(encoding="utf-8"), autoescape=True, **options)
     data, table = figures(comparison), tables.layout(comparison)
     return template.render(
         title=title,
@@ -35,7 +35,7 @@ def page(comparison: Comparison, *, title: str) -> str:
         has_curves=any(variant["curves"] for variant in data["variants"]),
         has_predictions=any(variant["right"] for variant in data["variants"]),
         data=to_script(data),
-        **{name: (here / f"page.{kind}").read_text() for name, kind in (("style", "css"), ("script", "js"))},
-        charts=(here / "charts.js").read_text(),
+        **{name: (here / f"page.{kind}").read_text(encoding="utf-8") for name, kind in (("style", "css"), ("script", "js"))},
+        charts=(here / "charts.js").read_text(encoding="utf-8"),
         **run_tables(comparison),
     )

@@ -14,7 +14,7 @@ def _git(*args: str) -> str | None:
     # The commit of this package's checkout, whatever the working directory; None for an installed package.
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(Path(__file__).parent), *args], capture_output=True, encoding="utf-8", timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -30,7 +30,7 @@ def _version(package: str) -> str | None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -33,7 +33,7 @@ def _limit(config: ResolvedConfig, key: str) -> float:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; an empty dict where there is none or it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -184,7 +184,7 @@ def _job() -> str:
         return torchrun
     # torchrun without an id: its processes on one machine know each other by their parent and when it began.
     try:
-        began = Path(f"/proc/{os.getppid()}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        began = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         began = ""
     if not began or os.environ.get("GROUP_WORLD_SIZE", "1") != "1":

@@ -29,7 +29,7 @@ def take_lock(folder: Path) -> IO[str] | None:
     """
     if fcntl is None:
         raise InputError("`cct ablate` needs Linux or macOS: on Windows use WSL, or `wandb sweep` and `wandb agent`.")
-    file = (folder / RunFolder.LOCK).open("a+")
+    file = (folder / RunFolder.LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -50,7 +50,7 @@ def is_locked(folder: Path) -> bool:
     """Tell whether a process holds the lock of a folder."""
     if fcntl is None or not (folder / RunFolder.LOCK).exists():
         return False
-    with (folder / RunFolder.LOCK).open() as file:
+    with (folder / RunFolder.LOCK).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -72,7 +72,7 @@ class MetricsCsv(Logger):
             self.columns = sorted([*columns, *new])
             self._rewrite([*rows, *self.waiting])
         else:
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, fieldnames=columns).writerows(self.waiting)
         self.waiting = []
 
@@ -84,12 +84,14 @@ class MetricsCsv(Logger):
 
     def _known_columns(self) -> list[str]:
         if self.columns is None:
-            header = self.path.read_text().partition("\n")[0] if self.path.is_file() else ""
+            header = self.path.read_text(encoding="utf-8").partition("\n")[0] if self.path.is_file() else ""
             self.columns = next(csv.reader([header]), [])
         return self.columns
 
     def _rows(self) -> list[dict[str, Any]]:
-        complete, _, _ = self.path.read_text().rpartition("\n")  # a kill may have cut the last line short
+        complete, _, _ = self.path.read_text(encoding="utf-8").rpartition(
+            "\n"
+        )  # a kill may have cut the last line short
         return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:

@@ -1,8 +1,6 @@
 """`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
 
 import contextlib
-import resource
-import sys
 import time
 from typing import Any
 
@@ -18,14 +16,13 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.metrics import VAL_ACC, VAL_LOSS, metric
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.system.atomic import write_json
+from cct_lightning.system.machine import peak_memory
 
 
-def peak_memory(device: torch.device) -> float:
+def memory_gb(device: torch.device) -> float | None:
     """Return the most memory that was used so far, in GB: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    # Kilobytes, on a Mac bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
+    return None if peak is None else peak / 1e9
 
 
 def _stopped_by(trainer: pl.Trainer) -> str:
@@ -140,7 +137,8 @@ class RunRecord(Callback):
             self.timed_images, self.seconds = self.timed_images + self.epoch_images, self.seconds + seconds
             pl_module.log("train/images_per_s", self.epoch_images / seconds, rank_zero_only=True)
         pl_module.log("train/images_seen", float(self.images), rank_zero_only=True)
-        pl_module.log("train/memory_gb", peak_memory(pl_module.device), rank_zero_only=True)
+        if (memory := memory_gb(pl_module.device)) is not None:
+            pl_module.log("train/memory_gb", memory, rank_zero_only=True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -165,8 +163,9 @@ class RunRecord(Callback):
             "steps": trainer.global_step,
             "stopped_by": _stopped_by(trainer),
             "train_seconds": round(self.elapsed, 2),
-            "memory_gb": round(peak_memory(pl_module.device), 3),
         }
+        if (memory := memory_gb(pl_module.device)) is not None:
+            values["memory_gb"] = round(memory, 3)
         if self.seconds:
             values["images_per_s"] = round(self.timed_images / self.seconds, 1)
         for callback in trainer.checkpoint_callbacks:

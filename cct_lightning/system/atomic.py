@@ -43,9 +43,10 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 def _sync(path: Path) -> None:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows flushes only what is open for writing, and opens no folder.
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
-        return  # a folder on Windows
+        return
     try:
         os.fsync(descriptor)
     except OSError:

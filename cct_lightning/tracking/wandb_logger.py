@@ -122,7 +122,7 @@ def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         write_text(path, secrets.token_hex(4) + "\n")
-    wandb_init_options(logger)["id"] = path.read_text().strip()
+    wandb_init_options(logger)["id"] = path.read_text(encoding="utf-8").strip()
 
 
 def finish_wandb(loggers: Sequence[Logger]) -> None:
