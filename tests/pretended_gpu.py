@@ -73,11 +73,23 @@ def pretended_gpu() -> Iterator[Watch]:
             table.cache_clear()
 
 
+@contextlib.contextmanager
+def autocast() -> Iterator[None]:
+    """CUDA's autocast to bfloat16, which `torch.autocast` leaves off where there is no GPU."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", torch.float16)
+
+
 def to_gpu(module: nn.Module) -> nn.Module:
-    """Move a module: its parameters are replaced, which `Module.to` does not do with fake ones."""
+    """Move a module: its tensors are replaced, since `Module.to` cannot exchange real ones for fake ones."""
     for part in module.modules():
-        for name, parameter in list(part._parameters.items()):
-            if parameter is not None:
-                fake = torch.empty(parameter.shape, dtype=parameter.dtype, device=DEVICE)
-                part._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-    return module.to(DEVICE)
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            setattr(part, name, nn.Parameter(torch.empty_like(parameter, device=DEVICE)))
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            setattr(part, name, torch.empty_like(buffer, device=DEVICE))
+    return module

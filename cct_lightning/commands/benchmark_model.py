@@ -5,6 +5,7 @@ the machine slows all of them equally.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -123,8 +124,7 @@ class _Work:
         dtype = _DTYPES[case.precision]
         # Lightning turns the cache of cast weights off, too.
         self.autocast = torch.autocast(case.device, dtype, enabled=dtype != torch.float32, cache_enabled=False)
-        side = 8192 if case.device == "cuda" else 1024
-        self.square = torch.randn(side, side, device=self.device, dtype=dtype)
+        self.dtype, self.side = dtype, 8192 if case.device == "cuda" else 1024
         if case.compile:
             self.net.compile()
 
@@ -141,6 +141,11 @@ class _Work:
         self.net.eval()
         with torch.inference_mode(), self.autocast:
             self.net(self.images)
+
+    @functools.cached_property
+    def square(self) -> torch.Tensor:
+        """The factor of `matmul`, made by its first call: the memory of the model is measured before."""
+        return torch.randn(self.side, self.side, device=self.device, dtype=self.dtype)
 
     def matmul(self) -> None:
         _ = self.square @ self.square
@@ -185,7 +190,7 @@ def _start(case: Case) -> dict[str, int]:
     if case.maker == "ours":
         keep_freed_memory()  # as `cct fit` does
     _STARTED.append(work := _Work(case))
-    return {"params": sum(p.numel() for p in work.net.parameters()), "matmul_flops": 2 * len(work.square) ** 3}
+    return {"params": sum(p.numel() for p in work.net.parameters()), "matmul_flops": 2 * work.side**3}
 
 
 def _call(method: str, *args: Any) -> Any:

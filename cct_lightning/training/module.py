@@ -180,10 +180,13 @@ class Classifier(pl.LightningModule):
         return self.net(images)
 
     def configure_model(self) -> None:
-        """Compile in place, so that checkpoints keep their names; note shapes, before a strategy cuts weights."""
+        """Compile in place, so that checkpoints keep their names; note shapes, before a strategy cuts weights.
+
+        One static graph for training: a last, smaller batch of the sanity check would otherwise make it dynamic.
+        """
         remember_shapes(self.net)
         if self.compile_net and not is_compiled(self.net):
-            self.net.compile()
+            self.net.compile(dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; labels (B,) or soft targets (B, K)."""

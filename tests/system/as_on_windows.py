@@ -17,9 +17,9 @@ MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslo
 # https://docs.python.org/3/library/os.html, "Availability: Unix"; likewise of signal.
 MISSING = {
     "os": """chown chroot confstr ctermid fork forkpty geteuid getgid getgroups getloadavg getpgid getpgrp getpriority
-        getresuid getuid initgroups killpg lchown major minor mkfifo mknod nice openpty pathconf pipe2 pread preadv pwrite
-        register_at_fork sched_getaffinity sched_setaffinity sched_yield setgid setpgid setsid setuid statvfs sync sysconf
-        uname wait wait3 waitid wait4 WEXITSTATUS WIFSIGNALED O_CLOEXEC O_NONBLOCK O_DIRECTORY""",
+        getresuid getuid initgroups killpg lchown major minor mkfifo mknod nice openpty pathconf pipe2 pread preadv
+        pwrite register_at_fork sched_getaffinity sched_setaffinity sched_yield setgid setpgid setsid setuid statvfs
+        sync sysconf uname wait wait3 waitid wait4 WEXITSTATUS WIFSIGNALED O_CLOEXEC O_NONBLOCK O_DIRECTORY""",
     "signal": """SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 alarm pause
         pthread_kill pthread_sigmask setitimer siginterrupt sigpending sigwait""",
 }

@@ -62,7 +62,13 @@ class MuonAdamW(Optimizer):
         momentum: float = 0.95,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(params, {**defaults, "muon": False})
+        # `fused` tells torch that a restored `step` belongs to the parameters' device, as the fused AdamW takes it.
+        super().__init__(params, {**defaults, "muon": False, "fused": True})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state, also one of a checkpoint whose groups do not say that they are fused."""
+        groups = [{**group, "fused": True} for group in state_dict["param_groups"]]
+        super().load_state_dict({**state_dict, "param_groups": groups})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -113,7 +119,7 @@ class MuonAdamW(Optimizer):
         means, squares, steps = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
         beta1, beta2 = group["betas"]
         options: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
-        options |= {"beta1": beta1, "beta2": beta2, "fused": True, "amsgrad": False, "maximize": False}
+        options |= {"beta1": beta1, "beta2": beta2, "fused": group["fused"], "amsgrad": False, "maximize": False}
         adamw(params, grads, means, squares, [], steps, **options)
 
 
