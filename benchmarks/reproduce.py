@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="train nothing, write results/ladder.md")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes
+    options.work.mkdir(parents=True, exist_ok=True)  # a short sitting may end before its run makes a folder
     if options.state and options.state.exists():
         unpack(options.state, options.work)
     plan = [(name, seed) for name in options.rows for seed in options.seeds]
@@ -184,7 +185,6 @@ def pack(work: Path, state: Path) -> int:
 
 def unpack(state: Path, work: Path) -> None:
     """Lay the runs of a file below a folder; a run that has gone further there is left alone."""
-    work.mkdir(parents=True, exist_ok=True)
     with tarfile.open(state) as archive:
         members = archive.getmembers()
         for run in sorted({member.name.split("/")[0] for member in members}):

@@ -213,7 +213,7 @@ def test_looks(ckpt: Path, folder: Path, tmp_path: Path, width: int) -> None:
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
     pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
     assert pixels.shape[1] == width

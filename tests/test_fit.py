@@ -29,7 +29,7 @@ def inspect(run_dir: Path, *options: str) -> list[dict[str, Any]]:
     # The first is the training's; every `cct test --run_dir` adds one of its own.
     file = sorted((run_dir / "wandb").glob("offline-run-*/*.wandb"))[0]
     command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.strip()] if not options else [
         json.loads(done.stdout)

@@ -35,7 +35,10 @@ def page(comparison: Comparison, *, title: str) -> str:
         has_curves=any(variant["curves"] for variant in data["variants"]),
         has_predictions=any(variant["right"] for variant in data["variants"]),
         data=to_script(data),
-        **{name: (here / f"page.{kind}").read_text(encoding="utf-8") for name, kind in (("style", "css"), ("script", "js"))},
+        **{
+            name: (here / f"page.{kind}").read_text(encoding="utf-8")
+            for name, kind in (("style", "css"), ("script", "js"))
+        },
         charts=(here / "charts.js").read_text(encoding="utf-8"),
         **run_tables(comparison),
     )

@@ -70,7 +70,7 @@ def test_wandbs_agent_runs_the_same_command(tmp_path: Path, monkeypatch: pytest.
     agent._command_run({"run_id": "fromagent", "program": SWEEP["program"], "args": args})
     process = agent._run_processes["fromagent"]._popen
     assert process.args == ["/usr/bin/env", "cct", "fit", *run.arguments]
-    assert process.wait(timeout=300) == 0
+    assert process.wait(timeout=600) == 0
     [log] = tmp_path.glob("runs/digits-cct_2_3x1-pool=mean/*/wandb/offline-run-*/run-fromagent.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     records = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -134,8 +134,21 @@ def test_leftovers_of_a_killed_build_are_removed(tmp_path: Path) -> None:
 FORK = multiprocessing.get_context("fork")
 
 
-def build_slowly(folder: Path, pause: float, start: Event, results: Any) -> None:
-    """Run in a process of its own: build with pauses, and note that it was built."""
+class Told(io.StringIO):
+    """What a process is told, and an event once it is told to wait."""
+
+    def __init__(self, waits: Event) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def write(self, text: str) -> int:
+        if "Waiting" in text:
+            self.waits.set()
+        return super().write(text)
+
+
+def build_slowly(folder: Path, start: Event, waits: Event, results: Any) -> None:
+    """Run in a process of its own: build once another one waits, and note that it was built."""
 
     def slow() -> Content:
         with open(folder / "built", "a") as file:
@@ -144,25 +157,25 @@ def build_slowly(folder: Path, pause: float, start: Event, results: Any) -> None
 
         def chunks() -> Iterator[np.ndarray]:
             for chunk in given.chunks:
-                time.sleep(pause)
+                waits.wait()
                 yield chunk
 
         return Content(chunks=chunks(), shape=given.shape, label=given.label, split=given.split)
 
     start.wait()
-    told = io.StringIO()
+    told = Told(waits)
     with contextlib.redirect_stderr(told):
         pool = load_or_build(folder / "a.safetensors", KEY, slow)
     results.put((int(pool.image.numpy().sum()), told.getvalue()))
 
 
 def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None:
-    start, results = FORK.Event(), FORK.Queue()
-    processes = [FORK.Process(target=build_slowly, args=(tmp_path, 1.5, start, results)) for _ in range(2)]
+    start, waits, results = FORK.Event(), FORK.Event(), FORK.Queue()
+    processes = [FORK.Process(target=build_slowly, args=(tmp_path, start, waits, results)) for _ in range(2)]
     for process in processes:
         process.start()
     start.set()
-    told = [results.get(timeout=60) for _ in processes]
+    told = [results.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
     expected = int(np.concatenate(list(content().chunks)).sum())
@@ -173,7 +186,7 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path) -> None
 
 def test_a_killed_builder_does_not_block_the_next(tmp_path: Path) -> None:
     start, results = FORK.Event(), FORK.Queue()
-    process = FORK.Process(target=build_slowly, args=(tmp_path, 60, start, results))
+    process = FORK.Process(target=build_slowly, args=(tmp_path, start, FORK.Event(), results))
     process.start()
     start.set()
     while not list(tmp_path.glob(".a.*.part.safetensors")):
@@ -197,7 +210,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     results = FORK.Queue()
     process = FORK.Process(target=fill_up, args=(tmp_path, results))
     process.start()
-    message = results.get(timeout=60)
+    message = results.get(timeout=600)
     process.join()
     assert message.startswith(f"Cannot write the cache of decoded images {tmp_path}/digits-")
     assert message.endswith(": File too large. Free some space there, or choose another folder with cache_dir.")

@@ -261,7 +261,7 @@ def test_two_processes_see_the_global_batches_of_one(tmp_path: Path) -> None:
     root = str(Path(__file__).resolve().parents[2])
     program = tmp_path / "run.py"
     program.write_text(PROGRAM.format(tests=root, out=str(tmp_path)))
-    subprocess.run([sys.executable, program], check=True, cwd=root, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, program], check=True, cwd=root, capture_output=True, timeout=600)
     model = Recorder()
     quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0).fit(
         model, datamodule=ImageDataModule(global_batch_size=96, augment="none")

@@ -17,6 +17,7 @@ TESTS = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.ge
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
     *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.accelerator", "cpu"),  # runs are compared bit by bit
     *("--data.batch_size", "128", "--data.augment", "light", "--model.optim.warmup_epochs", "0.5"),
     *("--model.attn_drop", "0.1", "--model.drop_path_rate", "0.1", "--model.proj_drop", "0.1"),
     *("--model.ema_decay", "0.9"),
@@ -41,13 +42,13 @@ def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) ->
 
 def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environment: str) -> str:
     """Run `cct fit` to its end, see that it ends with this code, and return what it printed."""
-    found = end(start(folder, *args, log=log, PYTHONPATH=TESTS, **environment), 0, timeout=240)
+    found = end(start(folder, *args, log=log, PYTHONPATH=TESTS, **environment), 0)
     text = (folder / log).read_text()
     assert found == code, text[-3000:]
     return text
 
 
-def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout: float = 120) -> bool:
+def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout: float = 600) -> bool:
     """Wait until something is so; False when the process ended first."""
     deadline = time.monotonic() + timeout
     while not done():
@@ -60,7 +61,7 @@ def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", tim
     return True
 
 
-def end(process: "subprocess.Popen[bytes]", number: int, timeout: float = 60) -> int:
+def end(process: "subprocess.Popen[bytes]", number: int, timeout: float = 600) -> int:
     """Send a signal to a process, wait for its end, and see that nothing of it is left; return its exit code."""
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)

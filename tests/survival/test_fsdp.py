@@ -61,18 +61,9 @@ def test_it_stops_and_continues(both: Path, tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_it_trains_on_a_gpu(tmp_path: Path) -> None:
-    words = [*ADAMW, "--trainer.accelerator", "gpu", "--trainer.strategy", "fsdp", "--tracking.mode", "disabled"]
-    fit(tmp_path, *RUN, *words, "--trainer.precision", "bf16-mixed", "--run_dir", "run", log="first.txt")
-    fit(
-        tmp_path,
-        *words,
-        "--trainer.precision",
-        "bf16-mixed",
-        "--run_dir",
-        "run",
-        "--trainer.max_epochs",
-        "4",
-        log="2.txt",
-    )
+    words = [*RUN, *ADAMW, "--trainer.accelerator", "gpu", "--trainer.strategy", "fsdp", "--tracking.mode", "disabled"]
+    words += ["--trainer.precision", "bf16-mixed", "--run_dir", "run"]
+    fit(tmp_path, *words, log="first.txt")
+    fit(tmp_path, *words, "--trainer.max_epochs", "4", log="2.txt")
     assert checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 40
     assert len([row for row in metrics(tmp_path / "run") if row["test/acc"]]) >= 1

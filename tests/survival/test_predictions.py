@@ -40,7 +40,7 @@ def predictions(folder: Path, devices: int) -> dict[str, np.ndarray]:
     script.write_text(SCRIPT)
     out = folder / str(devices)
     command = [sys.executable, str(script), str(devices), str(out), str(CHECKPOINT)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out / "test_predictions.npz", allow_pickle=False) as file:
         return dict(file)

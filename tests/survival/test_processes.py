@@ -103,16 +103,16 @@ def somebody_of(group: int) -> bool:
 
 @pytest.mark.parametrize(("how", "said"), [("raise", "the witness fails as it was told to"), ("kill", "has ended")])
 def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> None:
-    began = time.monotonic()
     words = [*COMMON, *TWO, *witness("saw", fail_at=3, how=how), "--tracking.mode", "disabled"]
     process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=TESTS)
-    code = end(process, 0, timeout=120)
+    code = end(process, 0)
     text = (tmp_path / "log.txt").read_text()
     assert code != 0, text
     assert said in text
     # Nobody is left behind; it takes the system a moment to bury the dead.
+    deadline = time.monotonic() + 600
     while somebody_of(process.pid):
-        assert time.monotonic() - began < 100
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
@@ -163,7 +163,7 @@ def test_torchrun_starts_again_what_has_failed(both: Path, port: int, tmp_path: 
 def test_torchrun(port: int, tmp_path: Path) -> None:
     words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
     launcher = torchrun(tmp_path, "--nproc_per_node=2", f"--master_port={port}", words=words)
-    assert launcher.wait(200) == 0, said(tmp_path)
+    assert launcher.wait(600) == 0, said(tmp_path)
     assert len(list(tmp_path.glob("runs/*/*"))) == 1, "both processes agree on the folder"
     assert sum(len(seen["tested"]) for seen in read(tmp_path / "saw")) == 359
 
@@ -172,6 +172,6 @@ def test_two_nodes(port: int, tmp_path: Path) -> None:
     words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled", "--run_dir", "run"]
     place = ["--nnodes=2", "--nproc_per_node=1", "--master_addr=127.0.0.1", f"--master_port={port}"]
     nodes = [torchrun(tmp_path, *place, f"--node_rank={rank}", words=words) for rank in (0, 1)]
-    assert [node.wait(200) for node in nodes] == [0, 0], said(tmp_path)
+    assert [node.wait(600) for node in nodes] == [0, 0], said(tmp_path)
     assert sorted(len(seen["tested"]) for seen in read(tmp_path / "saw")) == [179, 180]
     assert said(tmp_path).count("test accuracy") == 1

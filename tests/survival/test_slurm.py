@@ -52,7 +52,7 @@ def test_a_job_out_of_time_is_requeued_and_continues(tmp_path: Path) -> None:
             env={**environment, "SEND": send},
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
         )
         codes.append(done.returncode)
     assert codes == [138, 0], done.stderr[-2000:]
