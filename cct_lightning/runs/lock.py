@@ -88,7 +88,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _held(folder: Path) -> InputError:
-    process, _, host = (folder / RunFolder.LOCK).read_text().strip().partition(" ")
+    process, _, host = (folder / RunFolder.LOCK).read_text(encoding="utf-8").strip().partition(" ")
     who = f"process {process} on {host}" if host else "another process"
     return InputError(
         f"A run is being trained in {folder} ({who}): wait until it ends, stop it, or choose another --run_dir."
