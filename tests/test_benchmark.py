@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cct_lightning.commands.benchmark import benchmark
-from cct_lightning.commands.benchmark_model import Case, Model, build, count_flops
+from cct_lightning.commands.benchmark_model import Case, Model, _Work, build, count_flops
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import parse_arch
 from cct_lightning.models.complexity import budget
@@ -44,6 +44,14 @@ def test_the_peers_have_our_numbers() -> None:
     timm = build(Case(**{**CASE, "maker": "timm"}))
     assert timm.patch_embed.num_patches == parse_arch("cct_2_3x2").img_size[0] ** 2 // 16  # type: ignore[union-attr]
     assert timm(images).shape == theirs(images).shape == (2, 10)
+
+
+def test_the_memory_is_the_models() -> None:
+    work = _Work(Case(**CASE))
+    work.train()
+    assert "square" not in vars(work), "the factor of the matrix product is not the model's"
+    work.matmul()
+    assert work.square.shape == (1024, 1024)
 
 
 def test_both_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
