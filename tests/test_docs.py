@@ -1,10 +1,14 @@
-"""README is never wrong: its commands parse, its Python runs, its numbers are computed, its paths exist."""
+"""README and docs/ are never wrong: commands parse, Python runs, numbers are computed, paths exist.
+
+The pages about ablations, several GPUs and W&B have tests of their own for what they start.
+"""
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +22,33 @@ from cct_lightning.models.arch import parse_arch
 from cct_lightning.models.complexity import budget
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+TESTED_ELSEWHERE = ("docs/ablations.md", "docs/several_gpus.md", "docs/wandb.md")
+README = PAGES["README.md"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, pages: Iterable[str] = PAGES) -> list[str]:
+    """The blocks of a language, each once."""
+    found = (re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE) for page in pages)
+    return list(dict.fromkeys(block for page in found for block in page))
 
 
-COMMAND_LINES = [
-    line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()
-]
+def lines(pages: Iterable[str]) -> list[str]:
+    """The commands of pages, each once."""
+    all_lines = (line.split("  #")[0].strip() for block in blocks("bash", pages) for line in block.splitlines())
+    return list(dict.fromkeys(line for line in all_lines if line))
+
+
+HERE = [page for page in PAGES if page not in TESTED_ELSEWHERE]
+COMMAND_LINES = lines(HERE)
 
 
 @pytest.mark.parametrize("line", [line for line in COMMAND_LINES if line.startswith("make")])
 def test_make_target_exists(line: str) -> None:
-    done = subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -54,7 +70,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_recipe.yaml").write_text("base: cifar10\nmodel:\n  arch: cct_2_3x2\n")
     (tmp_path / "IMAGES").mkdir()
     Image.new("L", (8, 8), 128).save(tmp_path / "IMAGES" / "grey.png")
-    for source in blocks("python"):
+    for source in blocks("python", HERE):
         if name := re.match(r"# (\w+\.py)\n", source):
             (tmp_path / name[1]).write_text(source)
     return tmp_path
@@ -105,20 +121,20 @@ def test_own_part_trains(cct: Callable[..., tuple[int, str, str]], workplace: Pa
 
 
 def test_every_command_is_one_of_ours() -> None:
-    for line in COMMAND_LINES:
+    for line in lines(PAGES):
         program, command = line.split()[:2]
         assert program in ("make", "cct", "wandb", "pip", "sbatch", "torchrun"), line
         assert program != "cct" or command in COMMANDS, line
 
 
-@pytest.mark.parametrize("source", blocks("python"))
+@pytest.mark.parametrize("source", blocks("python", HERE))
 def test_python_runs(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(source, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(source, "page", "exec"), {"__name__": "page"})
 
 
 def test_table_of_variants() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d+)x\d+ \| .*? \| (\d+) \| ([\d.]+) M \| ([\d.]+) G \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (\d+)x\d+ \| .*? \| (\d+) \| ([\d.]+) M \| ([\d.]+) G \|$", PAGES["docs/models.md"], re.MULTILINE)
     assert len(rows) >= 6
     for name, size, tokens, params, macs in rows:
         arch = parse_arch(name)
@@ -137,7 +153,8 @@ def label(row: dict[str, Any]) -> str:
 
 
 def test_speed_is_what_was_measured() -> None:
-    rows = re.findall(r"^\| \[(.+?)\]\(benchmarks/results/(\w+)\.md\) \| (.+?) \| ([\d.]+) \|$", README, re.MULTILINE)
+    form = r"^\| \[(.+?)\]\(../benchmarks/results/(\w+)\.md\) \| (.+?) \| ([\d.]+) \|$"
+    rows = re.findall(form, PAGES["docs/speed.md"], re.MULTILINE)
     assert len(rows) >= 8
     for what, name, peer, times in rows:
         (row,) = (row for row in results(name)["rows"] if what == label(row))
@@ -158,7 +175,7 @@ def test_recipe_on_a_cpu_is_what_was_measured(more: str) -> None:
 
 
 def test_accuracy_is_what_was_measured() -> None:
-    section = README.partition("\n## Accuracy\n")[2].partition("\n## ")[0]
+    section = PAGES["docs/accuracy.md"]
     keys = ("model", "data", "epochs", "ours, %", "minutes a run", "published, %", "command")
     measured = [row for row in results("ladder")["rows"] if row["ours, %"] != "not run"]
     table = [line for line in section.splitlines() if line.startswith("| ")][1:]
@@ -178,7 +195,7 @@ def test_accuracy_is_what_was_measured() -> None:
 
 
 def test_paths_exist() -> None:
-    (tree,) = blocks("text")
+    (tree,) = blocks("text", ["docs/design.md"])
     folder = Path()
     for line in tree.splitlines():
         for name in re.match(r" *([\w./]+(?:, [\w./]+)*)", line)[1].split(", "):  # type: ignore[index]
@@ -187,5 +204,19 @@ def test_paths_exist() -> None:
             assert (ROOT / path).exists(), path
             if not line.startswith(" "):
                 folder = path
-    for path in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+
+
+def anchors(page: Path) -> list[str]:
+    headings = (line.lstrip("# ").lower() for line in page.read_text().splitlines() if line.startswith("#"))
+    return [re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_paths_exist(page: str) -> None:
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", PAGES[page]):
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
+    for path in re.findall(r"`((?:cct_lightning|benchmarks|docs|tests|notebooks)/[\w./]*)`", PAGES[page]):
         assert (ROOT / path).exists(), path
