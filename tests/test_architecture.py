@@ -13,7 +13,7 @@ ROOMS = (
     "errors", "compat", "system", "models", "data", "training", "analysis", "config", "runs", "tracking", "slurm",
     "build", "api", "ablation", "comparison", "commands",
 )  # fmt: skip
-FILES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "new_project" not in path.parts)
 
 
 def room(path: Path) -> str:
