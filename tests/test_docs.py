@@ -134,7 +134,11 @@ def test_python_runs(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_table_of_variants() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d+)x\d+ \| .*? \| (\d+) \| ([\d.]+) M \| ([\d.]+) G \|$", PAGES["docs/models.md"], re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d+)x\d+ \| .*? \| (\d+) \| ([\d.]+) M \| ([\d.]+) G \|$",
+        PAGES["docs/models.md"],
+        re.MULTILINE,
+    )
     assert len(rows) >= 6
     for name, size, tokens, params, macs in rows:
         arch = parse_arch(name)

@@ -268,7 +268,8 @@ def test_without_a_home_the_temporary_folder_serves() -> None:
     file = Path(places.__file__)
     leave = "os.setuid(54321); " if os.geteuid() == 0 else ""
     program = (
-        f"import os, pathlib, tempfile; source = open({str(file)!r}).read(); {leave}exec(source); print(cache_root())"
+        f"import os, pathlib, tempfile, cct_lightning.errors; source = open({str(file)!r}).read(); "
+        f"{leave}exec(source); print(cache_root())"
     )
     environment = {"PATH": os.environ["PATH"]}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
