@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import LearningRateMonitor, ProgressBar
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
@@ -34,10 +34,14 @@ from cct_lightning.runs.record import RunRecord
 from cct_lightning.runs.result import RunResult
 from cct_lightning.system.atomic import remove_leftovers, write_text
 from cct_lightning.system.places import local_path
-from cct_lightning.tracking.media import WandbMedia
+from cct_lightning.tracking.figure_loggers import FigureLogger
+from cct_lightning.tracking.loggers import chosen_loggers
+from cct_lightning.tracking.media import Media
 from cct_lightning.tracking.progress import progress
-from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload, wandb_logger, wandb_mode
+from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload
+from cct_lightning.tracking.watch import Watch
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
+from cct_lightning.training.callbacks.learning_rate import LearningRate
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.callbacks.seeding import StepSeed
 from cct_lightning.training.checks import (
@@ -104,6 +108,7 @@ class Run:
             if not self.finished:
                 self._fit_and_test(self.folder)
             return RunResult(self.folder.path)
+        tracked: list[tuple[str, str]] = []
         if self.finished:
             print(nothing_left(self.record.summary))
         else:
@@ -113,8 +118,8 @@ class Run:
                 self._fit_and_test(self.folder)
                 self.record.finish(self.trainer)
                 upload(self.trainer.loggers, self.folder, self.options.tracking, self.record.summary)
-                finish_wandb(self.trainer.loggers)
-        print(closing_lines(self.record.summary, self.folder))
+                tracked = finish_wandb(self.trainer.loggers)
+        print(closing_lines(self.record.summary, self.folder, tracked))
         return RunResult(self.folder.path)
 
     def _begin(self, folder: RunFolder, record: RunRecord) -> None:
@@ -145,6 +150,9 @@ class Run:
                     tested, datamodule=self.data, ckpt_path=folder.to_test, verbose=False, weights_only=True
                 )
         except BaseException as error:
+            # By itself, wandb takes a SystemExit that is raised for a run that has finished.
+            code = error.code if isinstance(error, SystemExit) else 130 if isinstance(error, KeyboardInterrupt) else 1
+            finish_wandb(self.trainer.loggers, exit_code=int(code or 0))
             if not isinstance(error, Stopped):
                 # The others may wait for this process in a collective operation for minutes.
                 end_launched_processes(self.trainer)
@@ -200,8 +208,9 @@ def build_run(options: Namespace) -> Run:
     if checkpoint is not None:
         check_continues(model, data, load_verified(checkpoint))
 
-    mode, note = wandb_mode(options.tracking.mode)
-    loggers = _loggers(built, folder, config, mode=mode)
+    asked: list[Logger] = _listed(built.trainer.logger or None)
+    given = built.trainer.logger not in (None, True)
+    loggers = [MetricsCsv(folder.path), *(asked if given else chosen_loggers(folder.path, built.tracking, config))]
     before = seen if checkpoint is not None else {}
     record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
     callbacks += _callbacks(built, folder, record, loggers, data)
@@ -229,7 +238,7 @@ def build_run(options: Namespace) -> Run:
         folder=folder,
         record=record,
         checkpoint=checkpoint,
-        notes=[damage, note],
+        notes=[damage],
         finished=options.resume == "auto" and checkpoint is not None and folder.is_finished(config),
     )
 
@@ -279,17 +288,6 @@ def _check_built(trainer: pl.Trainer, model: Classifier, data: ImageDataModule) 
     check_batches(trainer, data)
 
 
-def _loggers(built: Namespace, folder: RunFolder, config: ResolvedConfig, *, mode: str) -> list[Logger]:
-    """Return metrics.csv, and W&B or the loggers that the user asked for."""
-    asked = built.trainer.logger
-    if asked not in (None, True):
-        return [MetricsCsv(folder.path), *_listed(asked or None)]
-    ours: list[Logger] = [MetricsCsv(folder.path)]
-    if mode != "disabled":
-        ours.append(wandb_logger(folder.path, built.tracking, mode=mode, config=config, job_type="fit"))
-    return ours
-
-
 def _callbacks(
     built: Namespace, folder: RunFolder, record: RunRecord, loggers: list[Logger], data: ImageDataModule
 ) -> list[Callback]:
@@ -297,14 +295,16 @@ def _callbacks(
     found: list[Callback] = [
         record,
         StepSeed(seed=built[SEED]),
-        LearningRateMonitor("step"),
+        LearningRate(),
         GradientNorm(),
         StopOnNonFiniteLoss(run_dir=folder.path),
         PredictionsFile(run_dir=folder.path),
     ]
+    if watched := built.tracking.watch:
+        found.append(Watch(log=watched))
     every = built.tracking.media_every_n_epochs
-    if every and any(isinstance(logger, WandbLogger) for logger in loggers):
-        found.append(WandbMedia(every_n_epochs=every, pictures=built.tracking.pictures))
+    if every and any(isinstance(logger, WandbLogger | FigureLogger) for logger in loggers):
+        found.append(Media(every_n_epochs=every, pictures=built.tracking.pictures))
     if built.trainer.enable_checkpointing is not False:
         monitor = VAL_ACC if data.has_val else None
         found += checkpoints(folder.path, monitor=monitor, every_minutes=built.save_every_minutes)

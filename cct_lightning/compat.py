@@ -174,6 +174,11 @@ def wandb_is_offline(logger: Any) -> bool:
     return bool(logger._offline)
 
 
+def set_wandb_offline(logger: Any) -> None:
+    """Let a WandbLogger whose run could not begin online begin it offline: its constructor alone takes that."""
+    logger._offline = True
+
+
 def wandb_lost_errors() -> tuple[type[Exception], ...]:
     """Return what wandb raises when its service has died; the two of its mailbox are in no public module."""
     import wandb

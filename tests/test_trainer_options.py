@@ -156,7 +156,7 @@ def test_what_callbacks_may_monitor_is_what_a_run_logs(
     code, _, err = cct("fit", *TINY, "--trainer.log_every_n_steps=1", "--run_dir=run")
     assert code == 0, err
     columns = Path("run/metrics.csv").read_text().partition("\n")[0].split(",")
-    assert {name for name in columns if not name.startswith(("lr", "test/"))} == set(LOGGED)
+    assert {name for name in columns if not name.startswith(("lr/", "test/"))} == set(LOGGED)
     for words in (["EarlyStopping"], ["ModelCheckpoint"]):
         words = [f"--trainer.callbacks+={words[0]}", "--trainer.callbacks.monitor=val/ac"]
         code, _, err = cct("fit", *TINY, *words, "--run_dir=other")

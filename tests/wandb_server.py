@@ -80,6 +80,8 @@ class WandbServer:
         who = {"id": "1", "entity": ENTITY, "username": ENTITY, "email": "", "flags": "{}", "name": ENTITY}
         return {"viewer": who | {"teams": {"edges": []}, "apiKeys": {"edges": []}}}
 
+    GetDefaultEntity = GetViewer = Viewer
+
     def UpsertBucket(self, asked: dict[str, Any]) -> Any:
         run = self.runs.get(asked["name"])
         inserted = run is None
@@ -111,13 +113,14 @@ class WandbServer:
     def RunResumeStatus(self, asked: dict[str, Any]) -> Any:
         run = self.runs.get(asked["name"])
         if run is None:
-            return {"model": {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": None}}
+            return {
+                "model": {"id": "p", "name": asked["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": None}
+            }
         tail = json.dumps([json.dumps(row) for row in run["history"][-1:]])
-        tags = {"t": 1} | {key: None for key in ()}
         return {"model": {"id": "p", "name": run["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": {
             **self._bucket(run), "summaryMetrics": json.dumps(run["summary"]), "logLineCount": 0,
             "eventsLineCount": 0, "historyTail": tail, "eventsTail": "[]", "tags": run["tags"],
-            "wandbConfig": json.dumps(tags),
+            "wandbConfig": json.dumps({"t": 1}),
         }}}  # fmt: skip
 
     def CreateRunFiles(self, asked: dict[str, Any]) -> Any:
@@ -204,7 +207,9 @@ class WandbServer:
 
     def SweepWithRuns(self, asked: dict[str, Any]) -> Any:
         config = yaml.safe_dump(self.sweeps[asked["sweep"]]["config"])
-        return {"project": {"sweep": {"id": asked["sweep"], "config": config, "runs": {"edges": []}, "state": "RUNNING"}}}
+        return {
+            "project": {"sweep": {"id": asked["sweep"], "config": config, "runs": {"edges": []}, "state": "RUNNING"}}
+        }
 
     def CreateAgent(self, asked: dict[str, Any]) -> Any:
         name = f"agent{len(self.agents) + 1}"
@@ -217,12 +222,14 @@ class WandbServer:
         command: dict[str, Any] | None = None
         if not json.loads(asked["runState"]):
             command = {"type": "exit"}
-            if sweep["queue"]:
-                args = {key: {"value": value} for key, value in sweep["queue"].pop(0).items()}
-                program = sweep["config"]["program"]
-                name = f"run{next(self.ids):04}"
-                command = {"type": "run", "run_id": name, "args": args, "program": program}
+            again = [name for name, run in self.runs.items() if run["state"] == "preempted" and "args" in run]
+            if again or sweep["queue"]:
+                kind, name = ("resume", again[0]) if again else ("run", f"run{next(self.ids):04}")
                 self.UpsertBucket({"name": name, "project": sweep["project"], "sweep": agent["sweep"]})
+                if not again:
+                    self.runs[name]["args"] = {key: {"value": v} for key, v in sweep["queue"].pop(0).items()}
+                args, program = self.runs[name]["args"], sweep["config"]["program"]
+                command = {"type": kind, "run_id": name, "args": args, "program": program}
         answer = {"agent": {"id": asked["id"]}, "commands": json.dumps([command] if command else [])}
         return {"agentHeartbeat": answer}
 
@@ -246,9 +253,11 @@ class WandbServer:
                     run["history"][part["offset"] :] = map(json.loads, part["content"])
                 elif name == "wandb-summary.json":
                     run["summary"] |= json.loads(part["content"][-1])
+            run["preempting"] = sent.get("preempting") or run.get("preempting")
             if sent.get("complete"):
                 run["exitcode"] = sent.get("exitcode")
-                run["state"] = "failed" if run["exitcode"] else "finished"
+                ended = "preempted" if run["preempting"] else "failed"
+                run["state"], run["preempting"] = ended if run["exitcode"] else "finished", None
 
 
 def _fits(run: dict[str, Any], wanted: Any) -> bool:
@@ -286,6 +295,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.of.stream(self.of.runs[self.path.split("/")[-2]], json.loads(body))
             return self.answer(200, {})
         return self.answer(404 if "otel" not in self.path else 200, {})
+
+    def do_GET(self) -> None:
+        """What is asked for a proxy, or to see whether there is a server at all."""
+        self.of.operations.append(f"GET {self.path}")
+        self.answer(405, {})
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -14,19 +14,22 @@ from cct_lightning.analysis.style import band, figure_of, look, one_axes, styled
 def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFrame:
     """Return the mean and deviation over runs of a metric by epoch.
 
-    `metrics` is the table of metrics.csv of a run, or those of several; `key` is a column of it, such as val/acc.
+    `metrics` is the table of metrics.csv of a run (`RunResult.metrics`), or those of several; `key` is a column of it,
+    such as val/acc.
 
     Returns:
         Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
     """
     tables = [metrics] if isinstance(metrics, pd.DataFrame) else metrics
-    parts = [table[["epoch", key]].dropna() for table in tables if key in table]
+    # Version 0.1 counted epochs from 0.
+    counted = [table.assign(epoch=table["epoch"] + (table["epoch"].min() == 0)) for table in tables if key in table]
+    parts = [table[["epoch", key]].dropna() for table in counted]
     if not parts:
         return pd.DataFrame({"epoch": [], "mean": [], "std": []})
     # The last value of an epoch counts: a continued run may have begun it twice.
     last = pd.concat([part.groupby("epoch", as_index=False).last() for part in parts])
     found = last.groupby("epoch")[key].agg(["mean", "std"]).fillna(0.0).reset_index()
-    return found.assign(epoch=found["epoch"].astype(int) + 1)
+    return found.assign(epoch=found["epoch"].astype(int))
 
 
 @styled

@@ -39,7 +39,8 @@ def compare(
         pivot: Two options, for a table with the values of one in rows and of the other in columns.
         format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs and siunitx.
         out: File to write to instead of the terminal.
-        wandb: A W&B project, ENTITY/PROJECT, whose runs to compare; beside those of the folders, if any.
+        wandb: A W&B project, ENTITY/PROJECT, or a sweep, ENTITY/PROJECT/SWEEP, whose runs to compare; beside those of
+            the folders, if any.
         group: Only the runs of this group (ablation) of the W&B project.
 
     Raises:

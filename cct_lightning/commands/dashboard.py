@@ -1,8 +1,8 @@
-"""`cct dashboard`: a W&B workspace and a report for the runs of an ablation, by the package wandb-workspaces."""
+"""`cct dashboard`: a W&B workspace and a report for the runs of an ablation or a search, by wandb-workspaces."""
 
 import json
 
-from cct_lightning.ablation.grid import find_grid, read_grid
+from cct_lightning.ablation.grid import find_grid
 from cct_lightning.comparison.wandb_runs import wandb_answers
 from cct_lightning.compat import wandb_model
 from cct_lightning.errors import InputError
@@ -14,8 +14,8 @@ def dashboard(project: str, *, ablation: str, dry_run: bool = False) -> None:
 
     Args:
         project: ENTITY/PROJECT of the runs.
-        ablation: Name of a shipped ablation, or a YAML file in the format of W&B's sweeps; its runs are those of the
-            group of that name.
+        ablation: Name of a shipped ablation, or a YAML file in the format of W&B's sweeps, also of the methods random
+            and bayes; its runs are those of its tracking.group, or of the group of its name.
         dry_run: Print what would be created as JSON and stop; needs no login.
 
     Raises:
@@ -25,14 +25,15 @@ def dashboard(project: str, *, ablation: str, dry_run: bool = False) -> None:
     if project.count("/") != 1 or not all(project.split("/")):
         raise InputError(f"{project!r} is no W&B project: give ENTITY/PROJECT.")
     entity, name = project.split("/")
-    grid = read_grid(find_grid(ablation))
-    from cct_lightning.comparison.dashboard import build_report, build_workspace, report_as_stored
+    path = find_grid(ablation)
+    from cct_lightning.comparison.dashboard import build_report, build_workspace, read_study, report_as_stored
 
-    workspace, report = build_workspace(entity, name, grid), build_report(entity, name, grid)
+    study = read_study(path)
+    workspace, report = build_workspace(entity, name, study), build_report(entity, name, study)
     if dry_run:
         print(json.dumps({"workspace": wandb_model(workspace), "report": report_as_stored(report)}, indent=2))
         return
-    from cct_lightning.tracking.wandb_logger import logged_in
+    from cct_lightning.tracking.connection import logged_in
 
     if not logged_in():
         raise InputError("Nobody is logged in to W&B: run `wandb login`, or give --dry-run.")

@@ -23,8 +23,9 @@ from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.importing import check_imports
 from cct_lightning.system.places import local_path
+from cct_lightning.tracking.connection import wandb_mode
 from cct_lightning.tracking.progress import quiet_libraries
-from cct_lightning.tracking.wandb_logger import wandb_logger, wandb_mode
+from cct_lightning.tracking.wandb_logger import wandb_logger
 from cct_lightning.training.checks import match_classes
 from cct_lightning.training.trainer import build_trainer
 
@@ -45,11 +46,12 @@ def evaluate(command: str, args: Sequence[str]) -> None:
         built = instantiate(command, options)
         match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
         logger: WandbLogger | bool = False
-        mode, _ = wandb_mode(options.tracking.mode)
-        if command == "test" and options.run_dir is not None and mode != "disabled":
+        mode, why = wandb_mode(options.tracking.mode)
+        tracked = "wandb" in built.tracking.loggers and mode != "disabled"
+        if command == "test" and options.run_dir is not None and tracked:
             folder = local_path(options.run_dir).absolute()
             config = ResolvedConfig.resolve(plain(options))
-            logger = wandb_logger(folder, options.tracking, mode=mode, config=config, job_type="test")
+            logger = wandb_logger(folder, options.tracking, mode=mode, why_offline=why, config=config, job_type="test")
         launch = world.trainer_options(built.trainer.plugins)
         trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False, **launch)
         run = trainer.test if command == "test" else trainer.validate

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cct_lightning.comparison.runs import Run
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.metrics import LEARNING_RATE
+from cct_lightning.runs.metrics_csv import read_metrics
 
 _SHOWN = 12  # samples of each variant
 _SIDE = 96  # pixels of a sample image on a page at most
@@ -47,12 +47,9 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     tables = []
     for folder in (run.folder for run in runs if run.folder):
         with contextlib.suppress(OSError, ValueError, KeyError):  # no file, or one without epochs
-            table = pd.read_csv(folder / RunFolder.METRICS)
-            rate = next((key for key in table if key == LEARNING_RATE or key.startswith("lr-")), None)
-            if rate is not None:
-                table[LEARNING_RATE] = table[rate]
-            # A row of a step has no epoch: it belongs to the next one that ends.
-            table["epoch"] = table["epoch"].bfill() + 1
+            table = read_metrics(folder / RunFolder.METRICS)
+            # In version 0.1 a row of a step has no epoch: it belongs to the next one that ends.
+            table["epoch"] = table["epoch"].bfill()
             tables.append(table.dropna(subset=["epoch"]).groupby("epoch", as_index=False).last())
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"epoch": []})
 

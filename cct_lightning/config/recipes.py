@@ -144,14 +144,19 @@ def options_of(words: Sequence[str]) -> dict[str, Any]:
     for word in expand_configs(words):
         key, _, value = word.removeprefix("--").partition("=")
         content = yaml.safe_load(value)
-        if key != "config":
-            for part in reversed(key.split(".")):
-                content = {part: content}
-        found = _merged(found, content)
+        found = merged(found, content if key == "config" else nested(key, content))
     return found
 
 
-def _merged(below: Any, above: Any) -> Any:
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return an option by its dotted name as nested mappings."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def merged(below: Any, above: Any) -> Any:
+    """Return nested mappings as one, in which the values above win."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+        return {**below, **{key: merged(below.get(key), value) for key, value in above.items()}}
     return above

@@ -25,9 +25,12 @@ class Batch(NamedTuple):
     image: Tensor  # (B, C, H, W), uint8 from the loader, normalized float after the datamodule's batch hook
     label: Tensor  # (B,) int64; (B, K) float after mixup or cutmix
     index: Tensor  # type: ignore[assignment]  # (B,) int64; hides tuple.index, which nobody needs here
+    unmixed: Tensor | None = None  # (B,) int64, the labels before mixup or cutmix; None where they are `label`
 
     def __repr__(self) -> str:
-        parts = (f"{name}={tuple(part.shape)} {part.dtype}" for name, part in self._asdict().items())
+        parts = (
+            f"{name}={tuple(part.shape)} {part.dtype}" for name, part in self._asdict().items() if part is not None
+        )
         return f"Batch({', '.join(parts)})"
 
 
@@ -41,7 +44,7 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitem__(self, position: int) -> Batch:
         """Return one sample: a batch without its leading dimension."""
-        return Batch(*(part[0] for part in self.__getitems__([position])))
+        return Batch(*(part[0] for part in self.__getitems__([position]) if part is not None))
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         raise NotImplementedError

@@ -21,6 +21,8 @@ class RunCheckpoint(ModelCheckpoint):
     checkpoint that is shared would name its owner's folders, and one of a stranger's could name yours.
     """
 
+    best_epoch: int | None = None  # counted from 1
+
     def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
         """Prefer the later of two epochs that are equally good.
 
@@ -28,15 +30,19 @@ class RunCheckpoint(ModelCheckpoint):
         trained (digits: 96.7 % of the test images right with the first, 98 % and more with the last).
         """
         tie = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
-        return super().check_monitor_top_k(trainer, current) or trainer.strategy.reduce_boolean_decision(tie)
+        best = super().check_monitor_top_k(trainer, current) or trainer.strategy.reduce_boolean_decision(tie)
+        if best:
+            self.best_epoch = trainer.current_epoch + 1
+        return best
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the run folder in its paths."""
-        return _placed(super().state_dict(), Path())
+        return {**_placed(super().state_dict(), Path()), "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state with the paths of this folder, whatever they are in the checkpoint."""
         super().load_state_dict(_placed(state_dict, Path(str(self.dirpath))))
+        self.best_epoch = state_dict.get("best_epoch")  # version 0.1 did not keep it
 
 
 def _placed(state: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""What a run ran on: versions, device and the state of the code. Nothing secret: no variables, paths or host name."""
+"""What a run ran on: versions, device, state of the code, command. Nothing secret: no variables, home or host name."""
 
 import importlib.metadata
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
+
+from cct_lightning.config.options import tilde
 
 PACKAGES = ("cct_lightning", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "wandb", "numpy")
 
@@ -37,7 +41,7 @@ def _processor() -> str:
 
 
 def environment() -> dict[str, object]:
-    """Return versions, devices, git commit and whether the code differs from it, as plain types.
+    """Return versions, devices, git commit and whether the code differs from it, and the command, as plain types.
 
     `git_commit` and `git_dirty` are None outside a git checkout.
     """
@@ -53,4 +57,7 @@ def environment() -> dict[str, object]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),
+        "command": shlex.join(
+            [Path(sys.argv[0]).name, *("=".join(map(tilde, word.split("="))) for word in sys.argv[1:])]
+        ),
     }

@@ -176,6 +176,9 @@ class RunFolder:
 
 
 def _job() -> str:
+    # A run that `wandb agent` takes up again, after a preemption, has the id that it had.
+    if os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"):
+        return "-".join(os.environ[key] for key in ("WANDB_SWEEP_ID", "WANDB_RUN_ID"))
     # A cluster's job restarts with the same id, and so continues in the same folder.
     if os.environ.get("SLURM_JOB_ID"):
         return "-".join(os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID") if os.environ.get(key))

@@ -1,5 +1,6 @@
 """The lines that a run prints first and last."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,12 @@ def nothing_left(summary: dict[str, Any]) -> str:
     return f"The run is finished ({why}): nothing is left to do. Train longer with {more}."
 
 
-def closing_lines(summary: dict[str, Any], folder: RunFolder) -> str:
-    """Return the last lines of a run: what it reached, and where everything is."""
+def closing_lines(summary: dict[str, Any], folder: RunFolder, tracked: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the last lines of a run: what it reached, and where everything is; `tracked` are those of its loggers."""
     reached = {"test accuracy": summary.get(TEST_ACC), "best validation accuracy": summary.get(BEST_VAL_ACC)}
     lines = [(title, f"{100 * value:.2f} %") for title, value in reached.items() if value is not None]
     lines += [("training", f"{summary['train_seconds']:.0f} s, {summary.get('images_per_s', 0):,.0f} images/s")]
     lines += [("run folder", relative(folder.path))]
     lines += [("checkpoint", relative(folder.to_test))] if folder.to_test.is_file() else []
-    lines += [("W&B run", relative(path)) for path in sorted((folder / RunFolder.WANDB).glob("*run-*"))[-1:]]
+    lines += tracked
     return "\n".join(f"{title:26}{value}" for title, value in lines)

@@ -4,8 +4,10 @@ The names are those of metrics.csv, W&B and summary.json. A new quantity gets a 
 report, the dashboard and W&B's best values ask here. It imports nothing heavy, so that quick commands may ask, too.
 """
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 TRAIN_LOSS, TRAIN_ACC, TRAIN_SPEED = "train/loss", "train/acc", "train/images_per_s"
 LEARNING_RATE = "lr"
@@ -13,7 +15,7 @@ VAL_ACC, VAL_LOSS = "val/acc", "val/loss"
 TEST_ACC, TEST_LOSS = "test/acc", "test/loss"
 # What every run logs by itself, and so what a callback may monitor.
 LOGGED = (
-    VAL_ACC, VAL_LOSS, "val/acc5", TRAIN_LOSS, "train/loss_step", "train/grad_norm",
+    VAL_ACC, VAL_LOSS, "val/acc5", TRAIN_LOSS, TRAIN_ACC, "train/loss_step", "train/grad_norm", LEARNING_RATE,
     TRAIN_SPEED, "train/images_seen", "train/memory_gb", "epoch", "step",
 )  # fmt: skip
 BEST_VAL_ACC = f"best_{VAL_ACC}"
@@ -59,6 +61,8 @@ METRICS = {
     "images_per_s": Metric(title="speed of the training", goal="max", unit="images/s", digits=0, timed=True),
     "images_seen": Metric(title="images seen", goal="min", digits=0),
     "epochs": Metric(title="epochs", goal="min", digits=0),
+    "best_epoch": Metric(title="epoch of the best validation accuracy", goal="min", digits=0),
+    "steps": Metric(title="optimizer steps", goal="min", digits=0),
     "lr": Metric(title="learning rate", goal="min", digits=6),
     "seconds": Metric(title="wall time of a run", goal="min", unit="s", digits=1, timed=True),
     "train_seconds": Metric(title="wall time of the training", goal="min", unit="s", digits=1, timed=True),
@@ -80,3 +84,26 @@ def metric(name: str) -> Metric:
     if last in METRICS:
         return METRICS[last]
     return Metric(title=name, goal="min" if _LESS_IS_BETTER & set(last.lower().split("_")) else "max")
+
+
+def logged_row(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Lightning is about to log as our loggers write it: with the epoch counted from 1.
+
+    Lightning counts the epoch that it trains from 0, and in the test has the epochs trained, which stays.
+    """
+    row = dict(metrics)
+    if "epoch" in row and not any(key.startswith("test/") for key in row):
+        row["epoch"] += 1
+    return row
+
+
+def counts_from_zero(epochs: Iterable[str | float | None]) -> bool:
+    """Tell whether the column `epoch` of a metrics.csv is of version 0.1, which counted from 0: its first says so."""
+    first = next((epoch for epoch in epochs if epoch not in (None, "")), None)
+    return first is not None and float(first) == 0
+
+
+def present_name(column: str) -> str:
+    """Return the present name of a column of version 0.1: `lr-AdamW/decay` is `lr`, `lr-MuonAdamW/muon` `lr/muon`."""
+    part = re.fullmatch(r"lr-\w+(/\w+)?", column)
+    return column if part is None else "lr" if part[1] in (None, "/decay") else f"lr{part[1]}"

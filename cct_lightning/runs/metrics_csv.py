@@ -6,14 +6,17 @@ column comes. This one does neither.
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.metrics import counts_from_zero, logged_row, present_name
 from cct_lightning.system.atomic import write_text
 
 
@@ -58,7 +61,7 @@ class MetricsCsv(Logger):
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Keep a row, to be written by `save`, which Lightning calls after each."""
         values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
-        self.waiting.append({**values, "step": step if step is not None else len(values)})
+        self.waiting.append({**logged_row(values), "step": step if step is not None else len(values)})
 
     @rank_zero_only
     def save(self) -> None:
@@ -78,9 +81,13 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def drop_after(self, step: int) -> None:
-        """Forget the rows beyond a step, which a continued run is about to write again, and a half-written one."""
-        if self._known_columns():
-            self._rewrite([row for row in self._rows() if int(row["step"]) < step])
+        """Forget the rows beyond a step, which a continued run is about to write again, and a half-written one.
+
+        A file of version 0.1 gets epochs and columns as they are written now.
+        """
+        if columns := self._known_columns():
+            self.columns = sorted({present_name(column) for column in columns})
+            self._rewrite(present_rows([row for row in self._rows() if int(row["step"]) < step]))
 
     def _known_columns(self) -> list[str]:
         if self.columns is None:
@@ -88,15 +95,43 @@ class MetricsCsv(Logger):
             self.columns = next(csv.reader([header]), [])
         return self.columns
 
-    def _rows(self) -> list[dict[str, Any]]:
-        complete, _, _ = self.path.read_text(encoding="utf-8").rpartition(
-            "\n"
-        )  # a kill may have cut the last line short
-        return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
+    def _rows(self) -> list[dict[str, str]]:
+        return complete_rows(self.path.read_text(encoding="utf-8"))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=self.columns or [], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.path, buffer.getvalue())
+        write_text(self.path, _to_csv(rows, self.columns or []))
+
+
+def _to_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def complete_rows(text: str) -> list[dict[str, str]]:
+    """Return the rows of a metrics.csv but a last line that a kill has cut short."""
+    complete, _, _ = text.rpartition("\n")
+    return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
+
+
+def present_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return rows of any version with the epochs and the names of today."""
+    if counts_from_zero(row.get("epoch") for row in rows):
+        for row in rows:
+            if row["epoch"]:
+                filled = {key: value for key, value in row.items() if value}
+                row["epoch"] = str(logged_row({**filled, "epoch": int(row["epoch"])})["epoch"])
+    return [{present_name(key): value for key, value in row.items()} for row in rows]
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Return a metrics.csv of any version: a row for each step that logged, empty where a metric was not logged.
+
+    Raises:
+        OSError: There is none.
+        ValueError: It is no such table.
+    """
+    rows = present_rows(complete_rows(path.read_text(encoding="utf-8")))
+    return pd.read_csv(io.StringIO(_to_csv(rows, sorted({key: None for row in rows for key in row}))))

@@ -1,6 +1,7 @@
 """`RunRecord`: what a run writes about itself beside its metrics, to the run folder and to W&B."""
 
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -11,8 +12,10 @@ from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.batch import Batch
+from cct_lightning.runs.checkpoints import RunCheckpoint
 from cct_lightning.runs.environment import environment
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.metrics import VAL_ACC, VAL_LOSS, metric
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.system.atomic import write_json
@@ -98,12 +101,17 @@ class RunRecord(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 run = logger.experiment
-                run.config.update({**self.config.options, "environment": where}, allow_val_change=True)
+                options = self.config.options
+                if os.environ.get("WANDB_SWEEP_ID"):  # what a sweep has set is locked
+                    options = {key: value for key, value in options.items() if key not in run.config}
+                run.config.update({**options, "environment": where}, allow_val_change=True)
                 # Other x axes to choose from, which are in the same rows.
                 for name in ("epoch", "train/images_seen"):
                     run.define_metric(name)
                 for name in (VAL_ACC, VAL_LOSS):
                     run.define_metric(name, summary=metric(name).goal, step_metric="trainer/global_step")
+            elif not isinstance(logger, MetricsCsv):
+                logger.log_hyperparams(self.config.flat)
         self._update(trainer, **self.summary)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -162,6 +170,7 @@ class RunRecord(Callback):
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "stopped_by": _stopped_by(trainer),
+            "seed": self.config.seed,
             "train_seconds": round(self.elapsed, 2),
         }
         if (memory := memory_gb(pl_module.device)) is not None:
@@ -171,6 +180,8 @@ class RunRecord(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
                 values[f"best_{callback.monitor}"] = float(callback.best_model_score)
+            if isinstance(callback, RunCheckpoint) and callback.best_epoch is not None:
+                values["best_epoch"] = callback.best_epoch
         self._update(trainer, **values)
 
     def on_save_checkpoint(
@@ -193,6 +204,10 @@ class RunRecord(Callback):
         """Mark the run as interrupted or failed, with the reason."""
         interrupted = isinstance(exception, KeyboardInterrupt | SystemExit)
         reason = f"{type(exception).__name__}: {exception}".removesuffix(": ")
+        if isinstance(exception, Stopped) and exception.name != "SIGINT":
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+                    logger.experiment.mark_preempting()  # its sweep gives the run to the next agent
         # On a full disk, this must not hide the reason.
         with contextlib.suppress(OSError):
             self._update(trainer, status="interrupted" if interrupted else "failed", reason=reason[:500])

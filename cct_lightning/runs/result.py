@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.metrics_csv import read_metrics
 from cct_lightning.training.module import Classifier
 
 
@@ -25,7 +26,7 @@ class RunResult:
     @property
     def metrics(self) -> pd.DataFrame:
         """Every logged value: one row for each step that logged, empty where a metric was not logged."""
-        return pd.read_csv(self.run_dir / RunFolder.METRICS)
+        return read_metrics(self.run_dir / RunFolder.METRICS)
 
     def load(self, *, allow_import: Iterable[str] = ()) -> Classifier:
         """Return the model of the best epoch (without a validation split, of the last), in evaluation mode.

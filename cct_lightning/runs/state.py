@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cct_lightning.runs.folder import RunFolder, Status
 from cct_lightning.runs.lock import is_locked
-from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC, VAL_ACC
+from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC, VAL_ACC, counts_from_zero
 
 _TAIL = 1 << 16  # bytes of metrics.csv that hold the last validation
 
@@ -57,15 +57,17 @@ def _last_validation(path: Path) -> tuple[int, float | None]:
     try:
         with path.open("rb") as file:
             header = file.readline().decode()
-            file.seek(max(file.tell(), os.fstat(file.fileno()).st_size - _TAIL))
+            begin = file.read(_TAIL).decode(errors="replace")
+            file.seek(max(len(header.encode()), os.fstat(file.fileno()).st_size - _TAIL))
             # A line cut in two, at the start of the tail or while it is being written, has no number where one belongs.
             lines = file.read().decode(errors="replace")
     except OSError:
         return 0, None
+    from_zero = counts_from_zero(row.get("epoch") for row in csv.DictReader(io.StringIO(header + begin)))
     for row in reversed(list(csv.DictReader(io.StringIO(header + lines)))):
         try:
             if row.get(VAL_ACC):
-                return int(row["epoch"]) + 1, float(row[VAL_ACC])
+                return int(row["epoch"]) + from_zero, float(row[VAL_ACC])
         except (KeyError, TypeError, ValueError):
             continue
     return 0, None

@@ -52,6 +52,12 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=pattern)
 
 
+def epoch_of(trainer: pl.Trainer) -> str:
+    """Return the epoch in training, counted from 1, and of how many: `epoch 3/40`."""
+    of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+    return f"epoch {trainer.current_epoch + 1}{of_all}"
+
+
 _SECONDS_SHOWN = 0.2  # of the metrics beside the bar: to read one, a GPU must finish its step
 
 
@@ -62,6 +68,20 @@ class Progress(RichProgressBar):
         super().__init__(leave=False)
         self._shown: dict[str, Any] = {}
         self._read_at = -math.inf
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the epoch from 1, as everywhere else."""
+        super().on_train_epoch_start(trainer, pl_module)
+        if self.progress is not None and self.train_progress_bar_id is not None:
+            # As wide as Lightning's `Validation`, so that the bars do not jump.
+            self.progress.update(self.train_progress_bar_id, description=f"{epoch_of(trainer).capitalize():10}")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the bar of an epoch that a continued run takes up in its middle, where the hook above is not called."""
+        if self.progress is not None and self.train_progress_bar_id is None:
+            self.on_train_epoch_start(trainer, pl_module)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the metrics beside the bar, at most some tenths of a second old."""
@@ -91,8 +111,7 @@ class EpochLines(Callback):
         """Print the epoch's metrics and the time left."""
         if not trainer.is_global_zero:
             return
-        of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        line = f"epoch {trainer.current_epoch + 1}{of_all}"
+        line = epoch_of(trainer)
         for key in (TRAIN_LOSS, VAL_LOSS, VAL_ACC, TRAIN_SPEED):
             if key in trainer.callback_metrics and (self.validated or key not in (VAL_LOSS, VAL_ACC)):
                 line += f"  {key} {float(trainer.callback_metrics[key]):{',.0f' if key == TRAIN_SPEED else '.4f'}}"

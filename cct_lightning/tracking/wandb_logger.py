@@ -1,15 +1,11 @@
-"""The logger of Weights & Biases: offline where nobody is logged in, and one W&B run however often a run continues."""
+"""The logger of Weights & Biases: how it is set up, and one W&B run however often a run continues."""
 
-import contextlib
 import logging
-import netrc
 import os
 import secrets
-import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -19,9 +15,9 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
-from cct_lightning.tracking.shield import ShieldedWandbLogger
+from cct_lightning.tracking.shield import LOST, ShieldedWandbLogger, first_line
 
-_QUIET: dict[str, Any] = {"silent": True, "disable_git": True, "save_code": False}
+_FINISH_SECONDS = 300.0  # that a run waits at its end for the last upload, unless WANDB_FINISH_TIMEOUT says otherwise
 _DATA_DIR_GIVEN = "WANDB_DATA_DIR" in os.environ
 
 
@@ -33,64 +29,29 @@ def _without_home(record: logging.LogRecord) -> bool:
     return True
 
 
-def logged_in() -> bool:
-    """Say whether wandb finds credentials, without asking the user for any."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    given = os.environ.get("NETRC")
-    for name in [given] if given else ["~/.netrc", "~/_netrc"]:
-        with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(os.path.expanduser(name)).authenticators(_server().hostname or ""):
-                return True
-    return False
-
-
-def _server() -> SplitResult:
-    return urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-
-
-def _reachable() -> bool:
-    address = (_server().hostname or "", _server().port or 443)
-    with contextlib.suppress(OSError), socket.create_connection(address, timeout=3.0):
-        return True
-    return False
-
-
-def wandb_mode(mode: Literal["auto", "online", "offline", "disabled"]) -> tuple[str, str]:
-    """Decide how W&B runs.
-
-    Args:
-        mode: What the user asked for; `auto` also follows the environment variable WANDB_MODE.
-
-    Returns:
-        `online`, `offline` or `disabled`, and one line for the user (empty when online).
-    """
-    chosen = (os.environ.get("WANDB_MODE", "") if mode == "auto" else mode).replace("dryrun", "offline")
-    why = ""
-    if chosen not in ("online", "offline", "disabled"):
-        why = " (no login)" if not logged_in() else "" if _reachable() else " (its server does not answer)"
-        chosen = "offline" if why else "online"
-    notes = {
-        "offline": f"W&B is offline{why}: sync later with `wandb sync RUN_DIR/wandb/offline-run-*`",
-        "disabled": "W&B is disabled: metrics are in metrics.csv only",
-    }
-    return chosen, notes.get(chosen, "")
-
-
-def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: ResolvedConfig, job_type: str) -> WandbLogger:
+def wandb_logger(
+    run_dir: Path, tracking: Tracking, *, mode: str, why_offline: str = "", config: ResolvedConfig, job_type: str
+) -> ShieldedWandbLogger:
     """Return the W&B logger of a run; the run itself begins with the first value logged.
 
-    `mode` is `online` or `offline`, `job_type` is `fit` or `test`; the configuration gives the run a name and tags.
-    Options win over wandb's environment variables, and these over what we set of ourselves.
+    `mode` and `why_offline` are what `wandb_mode` returned, `job_type` is `fit` or `test`; the configuration gives the
+    run a name and tags. Options win over wandb's environment variables, and these over what we set of ourselves.
     """
-    given = {key: value for key, value in os.environ.items() if value}
+    for key in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+        del os.environ[key]  # wandb refuses a variable that is set to nothing
+    given = dict(os.environ)
     # The run file is flushed every second, not every fifteen: a killed run loses little.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
     if not _DATA_DIR_GIVEN:
         # Tables wait for their upload here; wandb's own place for them is below the home folder.
         os.environ["WANDB_DATA_DIR"] = str(run_dir / "wandb")
+    # Of the program wandb would keep `cct` alone; `save_code` keeps the user's files.
+    quiet: dict[str, Any] = {"silent": True, "save_code": False, "disable_git": not tracking.metadata}
+    quiet["finish_timeout"] = _FINISH_SECONDS
     logging.getLogger("wandb").addFilter(_without_home)
     logger = ShieldedWandbLogger(
+        why_offline=why_offline,
+        code=Path.cwd() if tracking.save_code else None,
         project=tracking.project or given.get("WANDB_PROJECT", "cct_lightning"),
         entity=tracking.entity,
         group=tracking.group,
@@ -99,11 +60,12 @@ def wandb_logger(run_dir: Path, tracking: Tracking, *, mode: str, config: Resolv
         job_type=given.get("WANDB_JOB_TYPE", job_type),
         save_dir=str(run_dir),
         offline=mode == "offline",
-        # The environment is in the run's config; wandb's own record of it holds paths below the home folder.
+        # The environment is in the run's config; wandb's own record of it holds the host's name and paths.
         settings=wandb.Settings(
-            x_disable_meta=True,
+            x_disable_meta=not tracking.metadata,
             x_log_level=logging.ERROR,
-            **{key: value for key, value in _QUIET.items() if f"WANDB_{key.upper()}" not in given},
+            finish_timeout_raises=True,
+            **{key: value for key, value in quiet.items() if f"WANDB_{key.upper()}" not in given},
         ),
     )
     wandb_init_options(logger).pop("anonymous", None)
@@ -125,11 +87,15 @@ def claim_run_id(logger: WandbLogger, run_dir: Path) -> None:
     wandb_init_options(logger)["id"] = path.read_text(encoding="utf-8").strip()
 
 
-def finish_wandb(loggers: Sequence[Logger]) -> None:
-    """End the W&B runs of some loggers, so that the next run of this process is a run of its own."""
+def finish_wandb(loggers: Sequence[Logger], *, exit_code: int = 0) -> list[tuple[str, str]]:
+    """End the W&B runs of some loggers that have begun; return where they are, each with its title."""
+    found = []
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        if isinstance(logger, ShieldedWandbLogger) and logger.announced:
+            found.append(logger.finish(exit_code))
+        elif isinstance(logger, WandbLogger) and logger.version is not None:
+            logger.experiment.finish(exit_code=exit_code)
+    return [line for line in found if line is not None]
 
 
 def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, summary: dict[str, Any]) -> None:
@@ -149,6 +115,13 @@ def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, sum
                 artifact = wandb.Artifact(f"model-{run.id}", type="model", metadata={**summary, "checkpoint": alias})
                 # Not to be copied: nothing writes the file any more.
                 artifact.add_file(str(path), name=path.name, policy="immutable")
-                run.log_artifact(artifact, aliases=[alias])
+                try:
+                    run.unshielded.log_artifact(artifact, aliases=[alias])
+                except LOST as error:
+                    if not isinstance(error, wandb.errors.CommError):  # of the server, without which the run goes on
+                        logger.lose(error)
+                    print(f"W&B did not take {path.name} ({first_line(error)}): it stays in the run folder.")
+                    break
                 parts.append(f"{path.name} ({path.stat().st_size / 1e6:,.1f} MB)")
-        print(f"W&B artifact model-{run.id}: {', '.join(parts)}")
+        if parts:
+            print(f"W&B artifact model-{run.id}: {', '.join(parts)}")

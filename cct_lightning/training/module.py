@@ -40,6 +40,8 @@ from cct_lightning.training.optim.optimizers import build_optimizer
 from cct_lightning.training.optim.schedule import apply_options, build_schedule, run_length, time_share
 from cct_lightning.training.sharding import is_sharded, remember_shapes
 
+TRAIN_METRICS = ("train_loss", "train_acc")  # means over an epoch of training, logged as train/loss and train/acc
+
 
 class Classifier(pl.LightningModule):
     """A model, its loss, its metrics and its optimization.
@@ -128,7 +130,7 @@ class Classifier(pl.LightningModule):
             {**model, **labels, **pixels, **objective, **rates, **more, **self.parts}, logger=False
         )
         self._options: list[dict[str, Any]] = []  # of the optimizer's groups, but for parameters and the rate now
-        self.train_loss = MeanLoss()
+        self.train_loss, self.train_acc = MeanLoss(), MeanLoss()
         # One set of metrics for each stage: Lightning resets and reduces them by itself.
         accuracy = functools.partial(MulticlassAccuracy, num_classes, average="micro")
         for stage in ("val", "test"):
@@ -193,7 +195,11 @@ class Classifier(pl.LightningModule):
         logits = self(batch.image)
         loss: Tensor = self.loss(logits, batch.label)
         self.train_loss.update(loss.detach(), weight=len(logits))
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        # Of the labels before mixing, so that recipes with and without it have comparable curves.
+        right = logits.detach().argmax(-1) == (batch.label if batch.unmixed is None else batch.unmixed)
+        self.train_acc.update(right.float().mean(), weight=len(logits))
+        for name in TRAIN_METRICS:
+            self.log(name.replace("_", "/"), getattr(self, name), on_step=False, on_epoch=True)
         self.log("train/loss_step", loss, prog_bar=True)
         return loss
 
@@ -207,9 +213,11 @@ class Classifier(pl.LightningModule):
             print(f"Continuing with {changed}.", flush=True)
 
     def on_train_epoch_end(self) -> None:
-        """Log the loss of an epoch of which a continued run had only the validation left."""
-        if "train/loss" not in self.trainer.callback_metrics and self.train_loss.update_called:
-            self.log("train/loss", self.train_loss)
+        """Log loss and accuracy of an epoch of which a continued run had only the validation left."""
+        for name in TRAIN_METRICS:
+            metric, key = getattr(self, name), name.replace("_", "/")
+            if key not in self.trainer.callback_metrics and metric.update_called:
+                self.log(key, metric)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         logits, metrics = self(batch.image).float(), getattr(self, f"{stage}_metrics")
@@ -269,18 +277,21 @@ class Classifier(pl.LightningModule):
         return local * devices * accumulate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch's mean loss so far, of all devices."""
-        total, weight = self.trainer.strategy.reduce(self.train_loss.sums(), reduce_op="sum").tolist()
-        checkpoint["train_loss"] = {"total": total, "weight": weight}
+        """Keep the epoch's mean loss and accuracy so far, of all devices."""
+        for name in TRAIN_METRICS:
+            total, weight = self.trainer.strategy.reduce(getattr(self, name).sums(), reduce_op="sum").tolist()
+            checkpoint[name] = {"total": total, "weight": weight}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the weights fit, and continue the mean loss of an epoch that was interrupted."""
-        trainer, kept = trainer_of(self), checkpoint.get("train_loss")
+        """Check that the weights fit, and continue the means of an epoch that was interrupted."""
+        trainer = trainer_of(self)
         if trainer is None or not is_sharded(trainer):
             check_fits(self, checkpoint)  # pieces have been loaded already
-        if kept and kept["weight"] and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            # The first process continues with the sum of all, the others with nothing.
-            self.train_loss.restore(**(kept if trainer.is_global_zero else {"total": 0.0, "weight": 0.0}))
+        for name in TRAIN_METRICS:
+            kept = checkpoint.get(name)  # version 0.1 kept no accuracy
+            if kept and kept["weight"] and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+                # The first process continues with the sum of all, the others with nothing.
+                getattr(self, name).restore(**(kept if trainer.is_global_zero else {"total": 0.0, "weight": 0.0}))
 
 
 def _check_imports(path: str | Path, options: Mapping[str, Any], allow: Iterable[str]) -> None:

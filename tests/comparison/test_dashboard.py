@@ -1,14 +1,23 @@
 """The W&B workspace and report of an ablation, built offline and checked as W&B would store them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import wandb
+import yaml
 
+from cct_lightning.analysis import pictures
 from cct_lightning.commands.dashboard import dashboard
 from cct_lightning.errors import InputError
+from cct_lightning.tracking.seen import Seen
+from cct_lightning.tracking.wandb_media import wandb_media
 
 pytest.importorskip("wandb_workspaces", reason="not installed: pip install 'cct_lightning[dashboard]'")
+
+from cct_lightning.comparison.dashboard import PICTURES
 
 
 @pytest.fixture
@@ -45,6 +54,44 @@ def test_the_report_has_all_parts(spec: dict[str, Any]) -> None:
     assert (curve["groupAgg"], curve["groupArea"], curve["xAxis"]) == ("mean", "stddev", "epoch")
     columns = [column["displayName"] for column in panels[4]["config"]["columns"]]
     assert columns == ["model.arch", "model.pool", "seed_everything", "test/acc"]
+
+
+def test_pictures_are_asked_for_by_the_keys_that_runs_log() -> None:
+    """W&B stores its own chart of the confusion as the table behind it."""
+    label = np.array([0, 1, 1])
+    seen = Seen(
+        stage="val", classes=["a", "b"], label=label, predicted=label, prob=np.ones(3, dtype=np.float32),
+        mistakes=None, images=np.zeros((1, 1, 8, 8), dtype=np.uint8), drawn={},
+    )  # fmt: skip
+    charts = (wandb.plot.CustomChart,)
+    logged = {f"{key}_table" if isinstance(value, charts) else key for key, value in wandb_media(seen).items()}
+    logged |= {name if "/" in name else f"val/{name}" for name in pictures.PICTURES}
+    assert set(PICTURES) <= logged
+
+
+def test_a_search_has_a_dashboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = {
+        "program": "cct",
+        "command": ["${env}", "${program}", "fit", "--config=digits", "${args}"],
+        "method": "bayes",
+        "metric": {"name": "val/acc", "goal": "maximize"},
+        "parameters": {
+            "model.optim.lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+            "model.pool": {"values": ["mean", "seqpool"]},
+            "tracking.group": {"value": "search"},
+        },
+    }
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(sweep))
+    dashboard("team/project", ablation=str(tmp_path / "search.yaml"), dry_run=True)
+    found = json.loads(capsys.readouterr().out)
+    [runs] = found["workspace"]["spec"]["section"]["runSets"]
+    assert runs["grouping"] == [], "no two runs are of one variant"
+    assert "search" in [part["value"] for part in runs["filters"]["filters"]]
+    panels = [panel for block in found["report"]["blocks"] for panel in block.get("panels", [])]
+    assert [panel["viewType"] for panel in panels].count("Scatter Plot") == 2
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump({**sweep, "parameters": ["lr"]}))
+    with pytest.raises(InputError, match="has no parameters"):
+        dashboard("team/project", ablation=str(tmp_path / "search.yaml"), dry_run=True)
 
 
 def test_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

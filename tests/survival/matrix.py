@@ -14,7 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor
+from pytorch_lightning.callbacks import Callback
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
@@ -25,6 +25,7 @@ from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.metrics_csv import MetricsCsv
 from cct_lightning.runs.record import RunRecord
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
+from cct_lightning.training.callbacks.learning_rate import LearningRate
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
 from cct_lightning.training.callbacks.seeding import StepSeed
 from cct_lightning.training.module import Classifier
@@ -112,7 +113,7 @@ def fit(
         Modes(),
         StepSeed(seed=0),
         GradientNorm(),
-        LearningRateMonitor("step"),
+        LearningRate(),
         StopOnNonFiniteLoss(run_dir=folder, every_n_batches=3),
         RunRecord(folder=RunFolder(folder), config=ResolvedConfig({}), costs={}),
         *checkpoints(folder, monitor="val/acc", every_minutes=0),

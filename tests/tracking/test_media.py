@@ -116,11 +116,14 @@ def test_metrics_have_their_best_values_and_three_axes(run_dir: Path) -> None:
     assert metrics["val/loss"]["summary"] == {"min": True}
     assert {"epoch", "train/images_seen", "trainer/global_step"} <= set(metrics)
     rows = [r["history"]["item"] for r in records if r["type"] == "history"]
-    for key in ("val/acc", "val/loss", "train/loss", "train/images_per_s", "train/memory_gb"):
+    for key in ("val/acc", "val/loss", "train/loss", "train/acc", "train/images_per_s", "train/memory_gb"):
         found = [row for row in rows if key in row]
         assert [row["train/images_seen"] for row in found] == [512, 1024], key
-        assert [row["epoch"] for row in found] == [0, 1], key
-    assert any(key.startswith("lr-") for row in rows for key in row)
+        assert [row["epoch"] for row in found] == [1, 2], key
+    assert [row["epoch"] for row in rows if "val/reliability._type" in row] == [1, 2]
+    [lr] = [row["lr"] for row in rows if "lr" in row]  # of the tenth step
+    assert 0 < lr <= 3e-3
+    assert not [key for row in rows for key in row if key.startswith("lr") and key != "lr"]
 
 
 def test_wandb_has_the_pictures(run_dir: Path) -> None:

@@ -16,7 +16,7 @@ from cct_lightning.analysis.overlay import UNIFORM
 from cct_lightning.analysis.pictures import PICTURES, Maps, import_pictures
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import create_model
-from cct_lightning.tracking.media import WandbMedia
+from cct_lightning.tracking.media import Media
 
 MINE = """
 import torch
@@ -84,7 +84,7 @@ def test_bad_pictures_are_one_sentence(folder: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match="Cannot import the picture"):
         import_pictures(["my_lab.nothing"])
     with pytest.raises(InputError, match=r"my_lab.unregistered is not registered: write @picture"):
-        WandbMedia(every_n_epochs=1, pictures=["my_lab.unregistered"])
+        Media(every_n_epochs=1, pictures=["my_lab.unregistered"])
 
 
 def test_built_in_pictures_are_drawn_of_models_that_have_them() -> None:

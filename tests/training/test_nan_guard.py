@@ -35,7 +35,7 @@ class Poison(Callback):
 def test_a_lost_loss_stops_before_the_weights_are(data: ImageDataModule, tmp_path: Path) -> None:
     poison = Poison(1, 2)
     run = trainer(tmp_path, poison, StopOnNonFiniteLoss(), last(tmp_path))
-    with pytest.raises(TrainingFailed, match=r"epoch 1 at step 6 \(batch 2, samples") as caught:
+    with pytest.raises(TrainingFailed, match=r"epoch 2 at step 6 \(batch 2, samples") as caught:
         run.fit(classifier(data), datamodule=data)
     message = str(caught.value)
     assert "\n" not in message
@@ -58,7 +58,7 @@ def test_a_lazy_look_names_the_right_step(data: ImageDataModule, tmp_path: Path,
     # As on a GPU; with 50 it is the checkpoint at the end of the epoch that has to look.
     poison = Poison(0, 1)
     run = trainer(tmp_path, poison, StopOnNonFiniteLoss(every_n_batches=every), last(tmp_path))
-    with pytest.raises(TrainingFailed, match=r"epoch 0 at step 1 \(batch 1, samples"):
+    with pytest.raises(TrainingFailed, match=r"epoch 1 at step 1 \(batch 1, samples"):
         run.fit(classifier(data), datamodule=data)
     assert torch.equal(load(tmp_path / "nan.ckpt")["callbacks"]["StopOnNonFiniteLoss"]["index"], poison.index)
     assert not (tmp_path / "last.ckpt").exists()

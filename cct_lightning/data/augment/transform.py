@@ -42,7 +42,7 @@ class BatchTransform(nn.Module):
         image, label = self.augment(self._room(batch.image), batch.index, epoch), batch.label
         if self.mixing is not None:
             image, label = self.mixing(image, label, epoch, step)
-        return Batch(image, label, batch.index)
+        return Batch(image, label, batch.index, None if label is batch.label else batch.label)
 
     @torch.no_grad()
     def eval_batch(self, batch: Batch) -> Batch:

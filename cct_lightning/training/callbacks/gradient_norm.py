@@ -8,16 +8,23 @@ from torch.optim import Optimizer
 from cct_lightning.training.sharding import is_sharded
 
 
+def is_logged(trainer: Trainer) -> bool:
+    """Tell, before an optimizer step, whether Lightning will log it.
+
+    It logs the steps n - 1, 2n - 1, ..., and the last one of a run that stops early; what was logged at another step
+    would be in its row. A Timer may decide after this hook that the step was the last.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    may_be_last = trainer.should_stop or any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return bool(every) and ((trainer.global_step + 1) % every == 0 or may_be_last)
+
+
 class GradientNorm(Callback):
     """Log `train/grad_norm`, the L2 norm of all gradients before clipping, at every step that is logged."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Compute the norm, of unscaled gradients."""
-        # Lightning logs the steps n - 1, 2n - 1, ..., and the last one of a run that stops early; what was logged at
-        # another step would be in its row. A Timer may decide after this hook that the step was the last.
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        may_be_last = trainer.should_stop or any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        if every and ((trainer.global_step + 1) % every == 0 or may_be_last):
+        if is_logged(trainer):
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
             if is_sharded(trainer):

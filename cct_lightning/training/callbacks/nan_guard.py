@@ -76,7 +76,7 @@ class StopOnNonFiniteLoss(Callback):
             self._failure = {"loss": values[lost], "epoch": epoch, "step": step, "batch_idx": batch_idx}
             self._failure["index"] = index.cpu()
             samples = ", ".join(map(str, index[:8].tolist())) + (", ..." if len(index) > 8 else "")
-            where = f"in epoch {epoch} at step {step} (batch {batch_idx}, samples {samples})"
+            where = f"in epoch {epoch + 1} at step {step} (batch {batch_idx}, samples {samples})"
             what = f"The loss became {values[lost]} {where}"
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(self.run_dir or trainer.default_root_dir) / "nan.ckpt"
