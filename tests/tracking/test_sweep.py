@@ -120,7 +120,7 @@ def test_the_sweep_is_compared(server: Any, tmp_path: Path, monkeypatch: pytest.
     server.UpsertBucket({"name": "test", "project": "mine", "jobType": "test", "groupName": "small"})
     server.UpsertBucket({"name": "other", "project": "mine", "jobType": "fit"})
     runs = fetch_runs(f"{ENTITY}/mine/sweep1")
-    comparison = compare_runs(runs)
+    comparison = compare_runs(runs, by=["model.pool"])
     assert {variant.name for variant in comparison.variants} == {"pool=class_token", "pool=my_lab.Patient"}
     assert [len(variant.results) for variant in comparison.variants] == [2, 2]
     # What has finished is not asked for again.
