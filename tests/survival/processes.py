@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 # For PYTHONPATH: classes that a run is given by their path; what is there already stays.
-TESTS = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+TESTS = str(Path(__file__).resolve().parents[1])
+# Of the processes: theirs is the package of this process.
+PATH = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH", "")]))
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
     *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
@@ -42,7 +44,7 @@ def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) ->
 
 def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environment: str) -> str:
     """Run `cct fit` to its end, see that it ends with this code, and return what it printed."""
-    found = end(start(folder, *args, log=log, PYTHONPATH=TESTS, **environment), 0)
+    found = end(start(folder, *args, log=log, PYTHONPATH=PATH, **environment), 0)
     text = (folder / log).read_text()
     assert found == code, text[-3000:]
     return text

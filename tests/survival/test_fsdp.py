@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from survival.processes import TESTS, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
+from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
 RUN = [
     *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
@@ -50,7 +50,7 @@ def test_its_checkpoint_is_as_any_other(both: Path) -> None:
 
 def test_it_stops_and_continues(both: Path, tmp_path: Path) -> None:
     words = [*ADAMW, *FSDP, "--run_dir", "parts", "--tracking.mode", "disabled"]
-    process = start(tmp_path, *RUN, *words, "--save_every_minutes", "0", log="stopped.txt", PYTHONPATH=TESTS)
+    process = start(tmp_path, *RUN, *words, "--save_every_minutes", "0", log="stopped.txt", PYTHONPATH=PATH)
     assert wait_until(lambda: (tmp_path / "parts" / "last.ckpt").exists(), process)
     assert end(process, signal.SIGTERM) == 143, (tmp_path / "stopped.txt").read_text()[-3000:]
     assert checkpoint(tmp_path / "parts" / "last.ckpt")["global_step"] < 20

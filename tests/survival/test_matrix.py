@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from survival.matrix import INTERRUPTIONS, KINDS
-from survival.processes import TESTS, assert_same_run, checkpoint, metrics, without_ends_of_epochs
+from survival.processes import PATH, TESTS, assert_same_run, checkpoint, metrics, without_ends_of_epochs
 
 ENDINGS = (*INTERRUPTIONS, "trained longer")
 # Clocks, and what Lightning forgets when a run continues: the score that was saved last, of no further use.
@@ -20,10 +20,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(f"matrix{request.param}")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={request.param}"]
     words = [*(launcher if request.param > 1 else []), str(Path(TESTS) / "survival" / "matrix.py"), str(folder)]
-    path = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
         [sys.executable, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH},
         cwd=folder,
         capture_output=True,
         text=True,

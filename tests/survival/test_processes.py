@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from survival.processes import TESTS, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
+from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
 from cct_lightning.commands import failures
 from cct_lightning.errors import InputError
@@ -104,7 +104,7 @@ def somebody_of(group: int) -> bool:
 @pytest.mark.parametrize(("how", "said"), [("raise", "the witness fails as it was told to"), ("kill", "has ended")])
 def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> None:
     words = [*COMMON, *TWO, *witness("saw", fail_at=3, how=how), "--tracking.mode", "disabled"]
-    process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=TESTS)
+    process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=PATH)
     code = end(process, 0)
     text = (tmp_path / "log.txt").read_text()
     assert code != 0, text
@@ -135,7 +135,7 @@ def torchrun(folder: Path, *options: str, words: list[str]) -> "subprocess.Popen
             cwd=folder,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH},
         )
 
 

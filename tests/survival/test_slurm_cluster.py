@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from small_grid import write_grid
-from survival.processes import TESTS, assert_same_run, fit, metrics
+from survival.processes import PATH, assert_same_run, fit, metrics
 
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.folder import RunFolder
@@ -44,7 +44,7 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        patch.setenv("PYTHONPATH", TESTS)
+        patch.setenv("PYTHONPATH", PATH)
         patch.setenv("MASTER_ADDR", "127.0.0.1")  # the nodes' names are known to SLURM alone
         yield
     subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], capture_output=True)
