@@ -178,6 +178,44 @@ def test_options_of_the_run_in_a_checkpoint(name: str, config: dict[str, Any], c
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("key", ["pool", "position", "optim", "finetune", "loss"])
+@pytest.mark.parametrize(
+    "text", ["{class_path: my_lab.Mean}", '{"class_path": "my_lab.Mean"}', "my_lab.Mean\n", "my_lab.Mean#", "options"]
+)
+def test_texts_in_a_checkpoint_are_no_yaml(text: str, key: str, cct: Cct, ran: Path) -> None:
+    content = torch.load(save(Path("a.ckpt")), weights_only=True)
+    Path("options").write_text("class_path: my_lab.Mean\n")
+    torch.save({**content, "config": {"model": {"arch": "cct_2_3x1", key: text}}}, "w.ckpt")
+    code, _, err = cct("test", "--ckpt_path", "w.ckpt")
+    assert (code, err.count("\n")) == (2, 1), err
+    torch.save({**content, "hyper_parameters": {**content["hyper_parameters"], key: text}}, "w.ckpt")
+    assert cct("test", "--ckpt_path", "w.ckpt", "--data.name", "digits")[0] == 2
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", ["best[my_lab.Mean].ckpt", "a my_lab.Mean", "a=my_lab.Mean"])
+def test_the_author_of_a_file_repeats_nothing_by_its_name(name: str, cct: Cct, ran: Path) -> None:
+    save(Path("a.ckpt"), pool="my_lab.Mean").rename(name)
+    for words in (["--ckpt_path", name], [f"--ckpt_path={name}"]):
+        code, _, err = cct("test", *words, "--data.name", "digits")
+        assert (code, "(my_lab.Mean)" in err) == (2, True), err
+    assert not ran.exists()
+
+
+def test_hyperparameters_are_neither_one_argument_nor_in_a_file(ran: Path, tmp_path: Path) -> None:
+    path = save(tmp_path / "w.ckpt", pool="mean")
+    content = torch.load(path, weights_only=True)
+    foreign = {"class_path": "my_lab.Net"}
+    torch.save({**content, "hparams_name": "arch", "hyper_parameters": foreign}, tmp_path / "one.ckpt")
+    (tmp_path / "hparams.yaml").write_text("arch: my_lab.Net\n")
+    for load in (Classifier.load, Classifier.load_from_checkpoint):
+        with pytest.raises(InputError):
+            load(tmp_path / "one.ckpt")
+    with pytest.raises(InputError, match="in a file"):
+        Classifier.load_from_checkpoint(path, hparams_file=tmp_path / "hparams.yaml")
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("described", [*FOREIGN, {"loss": "my_lab.Loss"}, {"optim": {"optimizer": "my_lab.Loss"}}])
 def test_python_refuses(described: dict[str, Any], ran: Path, tmp_path: Path) -> None:
     path = save(tmp_path / "w.ckpt", **described)

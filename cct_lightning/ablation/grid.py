@@ -18,6 +18,7 @@ import yaml
 from cct_lightning.config.options import SEED, text
 from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.system.places import local_path
 
 _NEEDED = ("program", "command", "method", "parameters")
 # What W&B's sweep files may hold, and a grid may carry.
@@ -64,7 +65,7 @@ def find_grid(name: str) -> Path:
         InputError: It is neither.
     """
     known = ablations()
-    path = Path(name) if Path(name).is_file() else known.get(name)
+    path = local_path(name) if local_path(name).is_file() else known.get(name)
     if path is not None:
         return path
     raise InputError(f"No ablation {name!r}: choose {', '.join(known)}, or a YAML file.{nearest(name, known)}")

@@ -3,7 +3,7 @@
 import copy
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,8 +11,8 @@ from jsonargparse import Namespace
 from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
-from cct_lightning.config.options import SEED
-from cct_lightning.config.own_code import import_paths
+from cct_lightning.config.options import CODE, SEED
+from cct_lightning.config.own_code import changed_code, check_plain, import_paths
 from cct_lightning.config.parser import LINKS, instantiate, parse, plain
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.resolved import ResolvedConfig
@@ -44,7 +44,10 @@ def evaluate(command: str, args: Sequence[str]) -> None:
         world = find_world(options.trainer)
         pl.seed_everything(seed32(SEED, options[SEED]), workers=True)
         built = instantiate(command, options)
-        match_classes(built.model, built.data, read_checkpoint(Path(options.ckpt_path)))
+        checkpoint = read_checkpoint(Path(options.ckpt_path))
+        match_classes(built.model, built.data, checkpoint)
+        if changed := changed_code((checkpoint.get("config") or {}).get(CODE), plain(options)):
+            print(f"The code of {', '.join(changed)} has changed since the run was trained.")
         logger: WandbLogger | bool = False
         mode, why = wandb_mode(options.tracking.mode)
         tracked = "wandb" in built.tracking.loggers and mode != "disabled"
@@ -54,12 +57,24 @@ def evaluate(command: str, args: Sequence[str]) -> None:
             logger = wandb_logger(folder, options.tracking, mode=mode, why_offline=why, config=config, job_type="test")
         launch = world.trainer_options(built.trainer.plugins)
         trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False, **launch)
+        limit = "limit_test_batches" if command == "test" else "limit_val_batches"
+        if getattr(trainer, limit) == 0:
+            raise InputError(f"trainer.{limit} 0 evaluates nothing: give at least 1.")
         run = trainer.test if command == "test" else trainer.validate
         run(built.model, datamodule=built.data, ckpt_path=options.ckpt_path, weights_only=True)
 
 
 validate_command = functools.partial(evaluate, "validate")
 test_command = functools.partial(evaluate, "test")
+
+
+def _repeated(words: Sequence[str], *, named: Container[str]) -> set[str]:
+    """Return what the user types, but for the names of files (`named`), which their authors choose."""
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if word.partition("=")[0] not in named and before not in named:
+            kept.append(word)
+    return {token for word in expand_configs(kept) for token in re.split(r"[\s=:,\[\]{}\"']+", word)}
 
 
 def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
@@ -106,7 +121,8 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     # The weights are in the checkpoint, and with them the position embedding that they hold.
     if base.get("model", {}).pop("pretrained", None) and "position" in hparams:
         base["model"]["position"] = hparams["position"]
-    # What the user types counts as a repetition, but for the names of files, which their authors choose.
-    typed = {token for word in expand_configs(rest) for token in re.split(r"[\s=:,\[\]{}\"']+", word)}
-    check_imports(import_paths(base), Path(path), typed - {path, run_dir})
+    pictures = base.get("tracking", {}).get("pictures") or ()
+    named = import_paths(base) | {str(picture) for picture in pictures if "." in str(picture)}
+    check_imports(named, Path(path), _repeated(rest, named=found))
+    check_plain({key: base.get(key) for key in ("model", "data")}, Path(path))
     return parse(command, rest, base=base)

@@ -50,7 +50,7 @@ def explain(error: Exception) -> str | None:
             "last checkpoint."
         )
     if isinstance(error, _DELIBERATE) and _raised_in(error) in ("lightning_fabric", "pytorch_lightning", "wandb"):
-        return f"{' '.join(text.split()).rstrip('.')}. What was trained is kept: the same --run_dir continues."
+        return f"{' '.join(text.split()).rstrip('.')}. The same command continues from last.ckpt, where there is one."
     return None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cct_lightning.commands.export import input_spec
 from cct_lightning.commands.output import Outcome, output_file
 from cct_lightning.data.augment.input_transform import InputTransform
-from cct_lightning.data.classes import are_numbers, normal_name
+from cct_lightning.data.classes import are_unnamed, normal_name
 from cct_lightning.data.storage.image_files import find_images, progress, read_batches
 from cct_lightning.errors import InputError
 from cct_lightning.models.factory import load_model
@@ -116,7 +116,7 @@ class Predictor:
         classes = list(map(normal_name, classes or spec.classes))
         if len(classes) != len(spec.classes):
             raise InputError(f"{len(classes)} class names were given, the model of {ckpt} has {len(spec.classes)}.")
-        if not are_numbers(spec.classes):
+        if not are_unnamed(spec.classes, classes):
             if sorted(classes) != sorted(spec.classes):
                 names = ", ".join(spec.classes[:5])
                 raise InputError(f"The checkpoint {ckpt} names its classes itself ({names}, ...): leave --classes out.")

@@ -14,6 +14,7 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import read_state
+from cct_lightning.system.places import local_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def find_runs(paths: Sequence[str]) -> list[tuple[str, Path]]:
         InputError: A path is no folder, or there is no run.
     """
     found: dict[Path, str] = {}
-    for path in map(Path, paths):
+    for path in map(local_path, paths):
         if not path.is_dir():
             raise InputError(f"No folder {path}: give run folders, or a folder with run folders below.")
         below = list(_runs_below(path))

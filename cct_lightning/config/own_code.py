@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cct_lightning.config.options import changes_results, flatten
+from cct_lightning.errors import InputError
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_GROUPS = ("model.optim", "model.finetune", "data.augment", "data.mixing")  # the parser reads these from files, too
 _PACKAGE = Path(__file__).parents[1]
 _STDLIB = Path(sysconfig.get_path("stdlib"))
 
@@ -47,6 +49,24 @@ def own_code(options: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def check_plain(options: Mapping[str, Any], source: Path) -> None:
+    """Check that the texts among the options in a file are names: the parser would read YAML and files, and import.
+
+    Raises:
+        InputError: One is not.
+    """
+    for key, value in flatten(options):
+        for text in _texts(value):
+            is_name = re.fullmatch(r"[\w.+ -]*", text, re.ASCII) and text == text.strip()
+            if not is_name or (key in _GROUPS and Path(text or ".").is_file()):
+                raise InputError(f"The checkpoint {source} is not used: its option {key} is {text[:40]!r}, no name.")
+
+
+def changed_code(stored: Mapping[str, str] | None, options: Mapping[str, Any]) -> list[str]:
+    """Return the modules of nested options whose digest is another than one that was kept."""
+    return [module for module, digest in own_code(options).items() if (stored or {}).get(module, digest) != digest]
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -60,6 +80,7 @@ def _collect(module: str, sources: dict[str, bytes]) -> None:
     path = _find(module)
     if path is None or module in sources:
         return
+    _collect(module.rpartition(".")[0], sources)  # importing a module runs the packages that it is in
     if {"site-packages", "dist-packages"} & set(path.parts) or any(map(path.is_relative_to, (_PACKAGE, _STDLIB))):
         return
     sources[module] = path.read_bytes()

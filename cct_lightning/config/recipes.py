@@ -10,6 +10,7 @@ import yaml
 from cct_lightning.config.options import CLASSES, CODE, PARTS
 from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.system.places import local_path
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -19,16 +20,22 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, *, beside: Path | None = None) -> Path:
     """Return the path of a recipe: a file as it is, or a shipped one by its name.
+
+    Args:
+        name: Path or name.
+        beside: The file that names it, in whose folder it is looked for first.
 
     Raises:
         InputError: Neither.
     """
     if not name:
         raise InputError("--config needs a value: the name of a recipe, or a YAML file.")
-    if Path(name).is_file():
-        return Path(name)
+    local_path(name)  # an address is refused
+    for path in ([beside.parent / name] if beside is not None else []) + [Path(name)]:
+        if path.is_file():
+            return path
     known = recipes()
     if name in known:
         return known[name]
@@ -45,7 +52,7 @@ def layers(name: str) -> list[Path]:
     """
     paths = [find_config(name)]
     while (base := read_recipe(paths[0]).get("base")) is not None:
-        paths.insert(0, find_config(str(base)))
+        paths.insert(0, find_config(str(base), beside=paths[0]))
         if paths[0] in paths[1:]:
             raise InputError(f"The recipe {base!r} builds on itself: correct the key `base` in {paths[0]}.")
     return paths
@@ -101,8 +108,20 @@ def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None
         else:
             name = given[2] or (next(words, "") if given[1] is None else given[1])
             configs += [_options_in(path) for path in layers(name)]
+    _let_batch_size_win(rest, configs)
     rest = _with_arguments(rest, configs)
     return [*(f"--config={yaml.safe_dump(config, sort_keys=False)}" for config in configs if config), *rest]
+
+
+def _let_batch_size_win(words: Sequence[str], configs: list[dict[str, Any]]) -> None:
+    # Each resolved configuration has a `global_batch_size`, which would win over a `batch_size` given above it.
+    above = any(word.partition("=")[0] == "--data.batch_size" for word in words)
+    for config in reversed(configs):
+        data = config.get("data")
+        if isinstance(data, Mapping):
+            if above:
+                config["data"] = {key: value for key, value in data.items() if key != "global_batch_size"}
+            above = above or ("batch_size" in data and "global_batch_size" not in data)
 
 
 def _with_arguments(words: list[str], configs: list[dict[str, Any]]) -> list[str]:

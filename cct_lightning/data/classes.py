@@ -20,12 +20,17 @@ def are_numbers(names: Sequence[str]) -> bool:
     return list(names) == [str(k) for k in range(len(names))]
 
 
+def are_unnamed(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Tell whether a model's names only count from 0, and the others are none of them, so that they may be any."""
+    return are_numbers(names) and not set(names) & set(others)
+
+
 def new_labels(ours: Iterable[str], theirs: Iterable[str], of: str) -> list[int]:
     """Return for each of our classes the label that a model gives to the class of that name.
 
     Args:
         ours: Names of the classes of the data, by label.
-        theirs: Those of the model; where they only count from 0, labels are compared by position.
+        theirs: Those of the model; where nobody named them (`are_unnamed`), labels are compared by position.
         of: What the model is, for the message: `the checkpoint runs/a/last.ckpt`.
 
     Raises:
@@ -34,7 +39,7 @@ def new_labels(ours: Iterable[str], theirs: Iterable[str], of: str) -> list[int]
     ours, theirs = [normal_name(name) for name in ours], [normal_name(name) for name in theirs]
     if sorted(ours) == sorted(theirs):
         return [theirs.index(name) for name in ours]
-    if len(ours) == len(theirs) and are_numbers(theirs):
+    if len(ours) == len(theirs) and are_unnamed(theirs, ours):
         return list(range(len(ours)))
     raise InputError(
         f"The data have {_some(ours, theirs)} and {of} has {_some(theirs, ours)}: classes are matched by name, so give "

@@ -36,8 +36,8 @@ def local_path(given: str | Path) -> Path:
     """
     # Two letters before the colon at least: C:/ is a drive. `Path` has made one slash of two.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+", str(given))
-    if scheme:
-        address = f"{scheme[1]}://{str(given)[scheme.end() :]}"
+    if scheme or re.match(r"[\w.-]+@[\w.-]+:", str(given)):  # the second is that of scp
+        address = given if scheme is None or isinstance(given, str) else f"{scheme[1]}://{str(given)[scheme.end() :]}"
         raise InputError(f"{address} is an address: give a file or folder of this machine, mounted or copied first.")
     try:
         return Path(given).expanduser()

@@ -147,13 +147,18 @@ def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float
 def check_fits(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
     """Check that the weights in a checkpoint of `cct fit` are those of such a `Classifier`, and not NaN."""
     _check_shapes(model, checkpoint)
-    if isinstance(model.net, CompactTransformer):
-        described = checkpoint.get("hyper_parameters", {})
-        check_architecture(described, model.net.arch, given=(), source="The checkpoint")
+    check_described(model, checkpoint)
     parameters = [name for name, _ in model.named_parameters()]
     # With averaged weights, training continues from others than those that are evaluated.
     for state in ("state_dict", "current_model_state"):
         check_finite(checkpoint.get(state, {}), parameters, "The checkpoint")
+
+
+def check_described(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Check that a model has the architecture that a checkpoint describes, also where the weights' shapes fit."""
+    if isinstance(model.net, CompactTransformer):
+        described = checkpoint.get("hyper_parameters", {})
+        check_architecture(described, model.net.arch, given=(), source="The checkpoint")
 
 
 def _check_shapes(model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

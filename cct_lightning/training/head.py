@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from cct_lightning.data.classes import are_numbers, normal_name
+from cct_lightning.data.classes import are_unnamed, normal_name
 from cct_lightning.models.weights.pretrained import head_of
 from cct_lightning.models.weights.reader import StoredWeights
 
@@ -25,7 +25,7 @@ def match_head(net: nn.Module, stored: StoredWeights, classes: Sequence[str]) ->
     """
     theirs = [normal_name(name) for name in stored.hparams.get("classes") or ()]
     ours = [normal_name(name) for name in classes]
-    if ours == theirs or len(ours) != len(theirs) or are_numbers(ours) or are_numbers(theirs):
+    if ours == theirs or len(ours) != len(theirs) or are_unnamed(ours, theirs) or are_unnamed(theirs, ours):
         return
     head = net.get_submodule(head_of(net))
     rows = [theirs.index(name) if name in theirs else -1 for name in ours]

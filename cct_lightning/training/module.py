@@ -31,7 +31,7 @@ from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.system.importing import check_imports
 from cct_lightning.training.callbacks.ema import EMA
 from cct_lightning.training.callbacks.freeze import FreezeBackbone
-from cct_lightning.training.checks import check_fits
+from cct_lightning.training.checks import check_described, check_fits
 from cct_lightning.training.head import match_head
 from cct_lightning.training.loss import MeanLoss, build_loss
 from cct_lightning.training.optim import Optim
@@ -172,10 +172,15 @@ class Classifier(pl.LightningModule):
         Raises:
             InputError: See `load`; it names a class of your own that `options` do not repeat.
         """
+        if hparams_file is not None:
+            raise InputError(f"Hyperparameters in a file ({hparams_file}) are not read: give them by name.")
         _check_imports(checkpoint_path, options, ())
-        return super().load_from_checkpoint(
+        model = super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only=True, **options
         )
+        # Lightning has put `options` in place of what the checkpoint says, before it was compared with the model.
+        check_described(model, read_checkpoint(Path(checkpoint_path)))
+        return model
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalized images (B, C, H, W) to logits (B, K)."""
@@ -297,6 +302,9 @@ class Classifier(pl.LightningModule):
 def _check_imports(path: str | Path, options: Mapping[str, Any], allow: Iterable[str]) -> None:
     """Check the code that Lightning's loading would import: named in a checkpoint, and not replaced by `options`."""
     content = read_checkpoint(Path(path))  # Lightning's errors are no sentences
+    if content.get("hparams_name") not in (None, "kwargs"):
+        # Lightning would give all hyperparameters to that one argument, whatever their names.
+        raise InputError(f"{path} is no checkpoint of `cct fit`: its hyperparameters are those of one argument.")
     for key in (*CHECKPOINT_PAST_HPARAMS_KEYS, "hyper_parameters"):  # all of which Lightning takes
         hparams = content.get(key) or {}
         named = import_paths({k: v for k, v in hparams.items() if k not in options})

@@ -108,7 +108,7 @@ def check_callbacks(callbacks: Sequence[Callback], *, logged: Collection[str]) -
     for callback in callbacks:
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and getattr(callback, "strict", True):
             monitor = callback.monitor
-            if monitor is not None and monitor not in logged and not monitor.startswith(("lr-", "lr/")):
+            if monitor is not None and monitor not in logged and not monitor.startswith("lr/"):
                 raise InputError(
                     f"{type(callback).__name__} monitors {monitor!r}, which no run logs: choose {', '.join(logged)}."
                     f"{nearest(monitor, logged)}"

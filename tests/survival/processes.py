@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-# For PYTHONPATH: classes that a run is given by their path; what is there already stays.
 TESTS = str(Path(__file__).resolve().parents[1])
-# Of the processes: theirs is the package of this process.
+# For PYTHONPATH: classes that a run is given by their path; what is there already stays.
 PATH = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH", "")]))
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
