@@ -79,7 +79,7 @@ def submit(todo: Sequence[Planned], *, folder: Path, options: Sequence[str]) -> 
 
 def _tasks(folder: Path) -> dict[str, str]:
     path = folder / _TASKS
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _slurm(*command: str) -> list[str]:

@@ -59,7 +59,8 @@ def reliability_of(confidence: Tensor, right: Tensor, *, bins: int = 15) -> Reli
         right: Whether it is the true one (B,), bool.
         bins: As in `reliability`.
     """
-    confidence = confidence.clamp(0, 1)  # torchmetrics takes numbers beyond for logits
+    # On the CPU: not every accelerator has float64.
+    confidence, right = confidence.cpu().clamp(0, 1), right.cpu()  # torchmetrics takes numbers beyond for logits
     # Of several classes only the predicted one counts, so this is the error of right against wrong.
     ece = binary_calibration_error(confidence, right.long(), n_bins=bins)
     edges = torch.linspace(0, 1, bins + 1, device=confidence.device)

@@ -124,5 +124,6 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
     pictures = base.get("tracking", {}).get("pictures") or ()
     named = import_paths(base) | {str(picture) for picture in pictures if "." in str(picture)}
     check_imports(named, Path(path), _repeated(rest, named=found))
-    check_plain({key: base.get(key) for key in ("model", "data")}, Path(path))
+    theirs = {"model": base.get("model"), "data": {key: value for key, value in data.items() if key not in _PLACES}}
+    check_plain(theirs, Path(path))
     return parse(command, rest, base=base)

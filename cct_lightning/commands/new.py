@@ -34,5 +34,5 @@ def new(name: str, *, into: str = ".") -> str:
         relative = str(source.relative_to(_TEMPLATE)).replace("gitignore", ".gitignore").replace(_NAME, name)
         path = target / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source.read_text().replace(_NAME, name))
+        path.write_text(source.read_text(encoding="utf-8").replace(_NAME, name), encoding="utf-8")
     return f"{target} is ready:\n\n  cd {target}\n  make train    # its recipe, offline\n  make test"

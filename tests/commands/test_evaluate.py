@@ -8,7 +8,9 @@ import pytest
 import torch
 import yaml
 
-from cct_lightning.commands.evaluate import evaluation_options
+import cct_lightning
+from cct_lightning.commands.evaluate import evaluate, evaluation_options
+from cct_lightning.errors import InputError
 
 OLD = Path(__file__).parents[1] / "survival" / "version_0_1.ckpt"
 THEIRS: dict[str, Any] = {
@@ -46,3 +48,21 @@ def test_a_run_folder_says_where_its_data_are(tmp_path: Path) -> None:
     options = evaluation_options("test", [f"--run_dir={tmp_path}"])
     assert (options.data.root, options.data.cache_dir, options.tracking.project) == ("/mine", None, "my-project")
     assert "theirs" not in str(options)
+
+
+def test_changed_code_and_nothing_to_evaluate_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_lab.py").write_text("from torch import nn\n\n\nclass Loss(nn.CrossEntropyLoss): ...\n")
+    fit = {"run_dir": "run", "mode": "disabled", "limit_train_batches": 2, "warmup_epochs": 0}
+    cct_lightning.fit("digits", max_epochs=1, loss="my_lab.Loss", **fit)
+    words = ["--run_dir", "run", "--allow_import", "my_lab.Loss"]
+    evaluate("test", words)
+    assert "has changed" not in capsys.readouterr().out
+    (tmp_path / "my_lab.py").write_text((tmp_path / "my_lab.py").read_text() + "changed = True\n")
+    evaluate("test", words)
+    assert "The code of my_lab has changed since the run was trained." in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"limit_test_batches 0 evaluates nothing"):
+        evaluate("test", [*words, "--trainer.limit_test_batches", "0"])

@@ -33,7 +33,7 @@ def resolve() -> ResolvedConfig:
     return ResolvedConfig.resolve(options_of(WORDS))
 
 
-@pytest.mark.parametrize("name", ["pooling.py", "norms.py", "deep/constants.py"])
+@pytest.mark.parametrize("name", ["pooling.py", "norms.py", "deep/constants.py", "__init__.py"])
 def test_a_change_of_own_code_is_another_run(lab: Path, name: str) -> None:
     before = resolve()
     (lab / name).write_text((lab / name).read_text() + "changed = True\n")

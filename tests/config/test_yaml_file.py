@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cct_lightning.config.recipes import expand_configs, layers
+from cct_lightning.config.recipes import expand_configs, layers, options_of
 from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError
 
@@ -62,6 +62,27 @@ def test_a_recipe_comes_before_the_options_however_it_is_given(words: list[str])
     expanded = expand_configs(["--trainer.max_epochs=3", *words])
     assert expanded[0].startswith("--config=")
     assert expanded[1:] == ["--trainer.max_epochs=3"]
+
+
+def test_a_base_beside_its_recipe_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").write_text("base: other.yaml\n")
+    (tmp_path / "mine" / "other.yaml").write_text("base: digits\n")
+    (tmp_path / "other.yaml").write_text("base: mnist\n")
+    monkeypatch.chdir(tmp_path)
+    assert [layer.stem for layer in layers("mine/recipe.yaml")] == ["digits", "other", "recipe"]
+
+
+@pytest.mark.parametrize("word", ["--data.batch_size=16", "--config=small.yaml"])
+def test_a_batch_size_wins_over_the_global_one_below(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("base: digits\ndata: {batch_size: 32, global_batch_size: 32}\n")
+    Path("small.yaml").write_text("data: {batch_size: 16}\n")
+    found = options_of(["--config=run.yaml", word])["data"]
+    assert (found["batch_size"], found.get("global_batch_size")) == (16, None)
+    assert options_of(["--config=run.yaml", word, "--data.global_batch_size=64"])["data"]["global_batch_size"] == 64
 
 
 def test_a_recipe_without_a_name_is_refused() -> None:

@@ -46,6 +46,10 @@ def test_labels_follow_the_model() -> None:
     assert new_labels("210", "012", "it") == [2, 1, 0]
     with pytest.raises(InputError, match=r"have 3 classes \(among them 'c'\) and it has 3 classes \(among them 'd'\)"):
         new_labels("abc", "abd", "it")
+    # Folders may be named by numbers: then they are names.
+    assert new_labels("120", "012", "it") == [1, 2, 0]
+    with pytest.raises(InputError, match=r"among them '3'\) and it has 3 classes \(among them '0'"):
+        new_labels("123", "012", "it")
     with pytest.raises(InputError, match="3 classes and it has 4"):
         new_labels("abc", "abcd", "it")
 

@@ -155,6 +155,8 @@ AVERAGES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, o
         "model_ema": {"n_averaged": torch.tensor(7), **{f"module.{k}": v for k, v in mean.items()}},
         "args": Namespace(lr=0.1),
     },
+    "ema": lambda mean, raw: {"model": raw, "ema": {"state_dict": mean}},
+    "ema_state_dict": lambda mean, raw: {"model": raw, "model_ema": {}, "ema_state_dict": mean},
 }
 TIMM = Namespace(model=LEARNABLE, num_classes=10, img_size=None, mean=[0.5, 0.4, 0.3], std=None, lr=5e-4, aa="rand-m9")
 

@@ -103,6 +103,13 @@ def lost(module: Classifier, name: str, value: float) -> dict[str, Any]:
     return content
 
 
+def test_an_option_that_contradicts_the_checkpoint_is_refused(save: Callable[..., Path]) -> None:
+    path = save(num_heads=4)
+    assert Classifier.load_from_checkpoint(path).net.arch.num_heads == 4
+    with pytest.raises(InputError, match="num_heads=2"):
+        Classifier.load_from_checkpoint(path, num_heads=2)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_lost_weights_are_refused_by_name(value: float, tmp_path: Path) -> None:
     module, name = Classifier(arch="cct_2_3x1", **PIXELS), "encoder.blocks.1.mlp.fc1.weight"

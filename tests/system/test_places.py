@@ -16,6 +16,11 @@ def test_an_address_is_refused(given: str | Path) -> None:
         local_path(given)
 
 
+def test_an_address_of_scp_is_refused() -> None:
+    with pytest.raises(InputError, match="me@host:/runs is an address"):
+        local_path("me@host:/runs")
+
+
 @pytest.mark.parametrize("given", ["runs/a", "/a/b", "C:/runs", "C:\\runs", "lr=1:/x", "12:30", "s3:"])
 def test_a_path_stays_as_it_is(given: str) -> None:
     assert local_path(given) == Path(given)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 HPARAMS = "cct_lightning"  # where `cct convert` keeps the hyperparameters in formats that have no place for them
 # Where training scripts put the average of the weights (timm; torchvision and DeiT), and the state dict.
-_AVERAGES = ("state_dict_ema", "model_ema")
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 _NESTED = ("state_dict", "model", "model_state_dict")
 _TIMM = ("img_size", "in_chans", "num_classes", "mean", "std")  # options of timm's that are hyperparameters of ours
 # Hyperparameter -> its types.
@@ -223,11 +223,18 @@ def _checked_hparams(path: Path, found: Any) -> dict[str, Any]:
     return hparams
 
 
+def _nested(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), content)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_complex())
+
+
 def _unwrap(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Return the state dict in a file without what stands before every one of its names, and that prefix."""
-    average = next((key for key in _AVERAGES if isinstance(content.get(key), Mapping)), None)
-    nested = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), content)
-    state = dict(nested if average is None else content[average])
+    average = next((key for key in _AVERAGES if content.get(key) and isinstance(content[key], Mapping)), None)
+    state = dict(_nested(content if average is None else content[average]))
     if state.pop("n_averaged", None) is not None:  # of torch.optim.swa_utils.AveragedModel
         average = average or "n_averaged"
     if average is not None:
@@ -239,8 +246,8 @@ def _unwrap(path: Path, content: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
         pairs = zip(*(name.split(".")[:-1] for name in (min(state), max(state))), strict=False)
         prefix = "".join(f"{word}." for word, other in takewhile(lambda pair: pair[0] == pair[1], pairs))
         state = {name.removeprefix(prefix): value for name, value in state.items()}
-    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    strange = [name for name, value in state.items() if not (isinstance(name, str) and _is_plain(value))]
     if strange or not state:
-        what = f"{strange[0]!r} is not a tensor" if strange else "it is empty"
+        what = f"{strange[0]!r} is not a tensor of real numbers" if strange else "it is empty"
         raise InputError(f"The checkpoint {path} holds no state dict ({what}): choose another file.")
     return state, prefix

@@ -64,7 +64,7 @@ def time_share(trainer: pl.Trainer) -> Share | None:
 
     def share() -> float:
         elapsed, left = timer.time_elapsed(), timer.time_remaining() or 0.0
-        return float(trainer.strategy.broadcast(elapsed / (elapsed + left)))
+        return float(trainer.strategy.broadcast(elapsed / (elapsed + left) if elapsed + left else 1.0))
 
     return share
 
