@@ -17,7 +17,7 @@ from PIL import Image
 
 from cct_lightning.comparison.runs import Run
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.metrics_csv import read_metrics
+from cct_lightning.runs.metrics_table import read_metrics
 
 _SHOWN = 12  # samples of each variant
 _SIDE = 96  # pixels of a sample image on a page at most

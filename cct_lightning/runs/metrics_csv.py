@@ -5,18 +5,16 @@ column comes. This one does neither.
 """
 
 import csv
-import io
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.metrics import counts_from_zero, logged_row, present_name
+from cct_lightning.runs.metrics import logged_row, present_name
+from cct_lightning.runs.metrics_table import complete_rows, present_rows, to_csv
 from cct_lightning.system.atomic import write_text
 
 
@@ -99,39 +97,4 @@ class MetricsCsv(Logger):
         return complete_rows(self.path.read_text(encoding="utf-8"))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        write_text(self.path, _to_csv(rows, self.columns or []))
-
-
-def _to_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def complete_rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv but a last line that a kill has cut short."""
-    complete, _, _ = text.rpartition("\n")
-    return [row for row in csv.DictReader(complete.splitlines()) if (row.get("step") or "").isdigit()]
-
-
-def present_rows(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return rows of any version with the epochs and the names of today."""
-    if counts_from_zero(row.get("epoch") for row in rows):
-        for row in rows:
-            if row["epoch"]:
-                filled = {key: value for key, value in row.items() if value}
-                row["epoch"] = str(logged_row({**filled, "epoch": int(row["epoch"])})["epoch"])
-    return [{present_name(key): value for key, value in row.items()} for row in rows]
-
-
-def read_metrics(path: Path) -> pd.DataFrame:
-    """Return a metrics.csv of any version: a row for each step that logged, empty where a metric was not logged.
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is no such table.
-    """
-    rows = present_rows(complete_rows(path.read_text(encoding="utf-8")))
-    return pd.read_csv(io.StringIO(_to_csv(rows, sorted({key: None for row in rows for key in row}))))
+        write_text(self.path, to_csv(rows, self.columns or []))

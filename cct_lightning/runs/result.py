@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.metrics_csv import read_metrics
+from cct_lightning.runs.metrics_table import read_metrics
 from cct_lightning.training.module import Classifier
 
 

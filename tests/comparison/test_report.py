@@ -103,8 +103,8 @@ def test_it_opens_without_errors_or_network(browser: Any, page: Path) -> None:
         assert part in text
     assert len(browser.find_elements("css selector", ".samples img")) == 12 * 2
     assert len(browser.find_elements("css selector", ".samples canvas")) == 12
-    # Curves: accuracy, two losses and the learning rate; two main effects, interaction, parallel coordinates; costs.
-    assert len(browser.find_elements("css selector", "figure svg")) == 4 + 4 + 3
+    # Curves: two accuracies, two losses, learning rate; two main effects, interaction, parallel coordinates; costs.
+    assert len(browser.find_elements("css selector", "figure svg")) == 5 + 4 + 3
     assert text.count("cct fit --config ") == 8
 
 

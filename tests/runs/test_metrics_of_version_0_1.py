@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cct_lightning.analysis.curves import curve
 from cct_lightning.runs.folder import RunFolder
-from cct_lightning.runs.metrics_csv import MetricsCsv, read_metrics
+from cct_lightning.runs.metrics_csv import MetricsCsv
+from cct_lightning.runs.metrics_table import read_metrics
 from cct_lightning.runs.result import RunResult
 from cct_lightning.runs.state import read_state
 
