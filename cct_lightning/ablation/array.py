@@ -84,7 +84,7 @@ def _tasks(folder: Path) -> dict[str, str]:
 
 def _slurm(*command: str) -> list[str]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"There is no SLURM here: `{command[0]}` is not installed.") from None
     if done.returncode:

@@ -43,7 +43,7 @@ class Requeue:
         array = os.environ.get("SLURM_ARRAY_JOB_ID")
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
         try:
-            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, encoding="utf-8")
             problem = done.stderr.strip()
         except OSError as error:
             problem = str(error)
