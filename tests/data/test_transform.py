@@ -77,7 +77,7 @@ def test_indices_stay_where_augmentation_is_drawn() -> None:
     with pretended_gpu():
         loaded = batch(torch.device("cpu"))
         moved = ImageDataModule().transfer_batch_to_device(loaded, DEVICE, 0)
-    assert [part.device.type for part in moved] == ["cuda", "cuda", "cpu"]
+    assert [part.device.type for part in (moved.image, moved.label, moved.index)] == ["cuda", "cuda", "cpu"]
 
 
 @pytest.mark.gpu
