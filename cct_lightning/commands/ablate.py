@@ -57,7 +57,7 @@ def ablate(
         InputError: A grid, an option or data with which the runs would not start.
         SystemExit: Code 1 when a run failed, 130 when interrupted.
     """
-    if not dry_run:
+    if not (dry_run or status or slurm):
         require_extra("ablate", "ray", purpose="cct ablate")
     # Parsed first, since the imports take seconds.
     settings = override(read_grid(find_grid(grid)), set)

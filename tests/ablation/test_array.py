@@ -60,6 +60,18 @@ def test_a_grid_is_submitted_once(bin: Path, cct: Cct, tmp_path: Path) -> None:
     assert "2 runs are in SLURM's queue" in cct(*words)[1]
 
 
+def test_ray_is_needed_by_the_engine_alone(
+    bin: Path, cct: Cct, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_grid(tmp_path, **TWO)
+    monkeypatch.setattr("cct_lightning.system.importing.find_spec", lambda name: None)
+    for words in (["--status"], ["--dry_run"], ["--slurm"]):
+        assert cct("ablate", "small.yaml", *words)[0] == 0, words
+    code, _, err = cct("ablate", "small.yaml")
+    assert code == 2
+    assert "cct ablate needs ray" in err
+
+
 def test_what_slurm_refuses_is_one_sentence(bin: Path, cct: Cct, tmp_path: Path) -> None:
     write_grid(tmp_path, **TWO)
     (bin / "sbatch").write_text('#!/bin/bash\necho "sbatch: error: invalid partition specified: nix" >&2\nexit 1\n')
