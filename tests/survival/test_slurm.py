@@ -17,8 +17,7 @@ from cct_lightning.slurm import ARRAY, SBATCH
 # srun runs the command, and sends it SIGUSR1 once it has saved where SEND is set, as the time limit would.
 SRUN = """#!{python}
 import glob, os, signal, subprocess, sys, time
-command = sys.argv[sys.argv.index("cct") + 1 :]
-child = subprocess.Popen([sys.executable, "-m", "cct_lightning", *command])
+child = subprocess.Popen(sys.argv[sys.argv.index("bash") :])
 while os.environ.get("SEND") and child.poll() is None:
     if glob.glob("runs/*/*/last.ckpt"):
         child.send_signal(signal.SIGUSR1)
@@ -34,7 +33,8 @@ def test_a_job_out_of_time_is_requeued_and_continues(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "srun").write_text(SRUN.format(python=sys.executable))
     (folder / "scontrol").write_text('#!/bin/bash\necho "$@" >> requeued\n')
-    for name in ("srun", "scontrol"):
+    (folder / "cct").write_text(f'#!/bin/bash\nexec {sys.executable} -m cct_lightning "$@"\n')
+    for name in ("srun", "scontrol", "cct"):
         (folder / name).chmod(0o755)
     environment = {
         **os.environ,
@@ -87,6 +87,25 @@ def test_a_script_is_sound(script: Path) -> None:
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
     # srun does not take it from the job; without it, every process has one core.
     assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in script.read_text()
+
+
+@pytest.mark.parametrize("script", [SBATCH, ARRAY], ids=lambda path: path.name)
+def test_a_signal_during_imports_is_ignored(script: Path, tmp_path: Path) -> None:
+    """srun starts its command with the signals of SLURM's daemon, whatever the script ignores."""
+    say = f"#!{sys.executable}\nimport signal\nprint(signal.getsignal(signal.SIGUSR1).name)\n"
+    reset = f"#!{sys.executable}\nimport os, signal, sys\nsignal.signal(signal.SIGUSR1, signal.SIG_DFL)\n"
+    run = 'words = [word for word in sys.argv[1:] if not word.startswith("--")]\nos.execvp(words[0], words)\n'
+    for name, text in {"cct": say, "srun": reset + run}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_CPUS_PER_TASK": "1", "SLURM_ARRAY_TASK_ID": "0"}
+    done = subprocess.run(
+        ["bash", str(script), str(tmp_path / "cct"), "run"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "SIG_IGN\n", done.stderr
 
 
 REQUEUE = """
