@@ -5,6 +5,7 @@ pickled files. Source: https://slurm.schedmd.com/job_array.html.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,17 +43,29 @@ def sbatch_options(
         time: Limit of the wall time.
         cpus: CPU cores.
         gpus: GPUs, on one machine.
-        more: Others, such as `mem=32G`.
+        more: Others, such as `mem=32G`; `array=%4` lets four runs of the grid run at a time.
 
     Raises:
-        InputError: A part of a GPU.
+        InputError: A part of a GPU, or other tasks of the array.
     """
+    for word in more:
+        if re.fullmatch(r"-*array=(?!%\d+$).*", word):
+            raise InputError(f"--sbatch {word}: the grid decides the tasks. For 4 runs at a time give array=%4.")
     if gpus is not None and (gpus < 0 or gpus != int(gpus)):
         raise InputError(f"--gpus_per_run is {gpus:g}: SLURM gives whole GPUs.")
     whole = None if gpus is None else int(gpus)
     named = {"partition": partition, "time": time, "cpus-per-task": cpus, "gpus-per-node": whole}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
     return [f"--{word.lstrip('-')}" for word in (*given, *more)]
+
+
+def check_accepted(options: Sequence[str], *, runs: int) -> None:
+    """Check that SLURM would take a job array of so many runs; nothing is written or submitted.
+
+    Raises:
+        InputError: There is no SLURM here, or it would refuse the job.
+    """
+    _slurm("sbatch", "--test-only", *_array(runs, options), str(ARRAY))
 
 
 def submit(todo: Sequence[Planned], *, folder: Path, options: Sequence[str]) -> str:
@@ -69,12 +82,17 @@ def submit(todo: Sequence[Planned], *, folder: Path, options: Sequence[str]) -> 
     for item in todo:
         item.write_record()
         write_job(item)
-    words = [f"--job-name={folder.name}", f"--output={folder}/slurm-%A_%a.log", f"--array=0-{len(todo) - 1}", *options]
+    words = [f"--job-name={folder.name}", f"--output={folder}/slurm-%A_%a.log", *_array(len(todo), options)]
     job = _slurm("sbatch", "--parsable", *words, str(ARRAY), sys.executable, *(str(item.folder) for item in todo))
     number = job[0].split(";")[0]  # "12;cluster" where there are several
     new = {item.folder.name: f"{number}_{index}" for index, item in enumerate(todo)}
     write_json(folder / _TASKS, {**_tasks(folder), **new})
     return number
+
+
+def _array(runs: int, options: Sequence[str]) -> list[str]:
+    limit = "".join(word.removeprefix("--array=") for word in options if word.startswith("--array="))
+    return [*(word for word in options if not word.startswith("--array=")), f"--array=0-{runs - 1}{limit}"]
 
 
 def _tasks(folder: Path) -> dict[str, str]:

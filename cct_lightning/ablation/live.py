@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -53,15 +53,24 @@ def counted(plan: Sequence[Planned]) -> str:
     return f"{len(plan)} runs: {', '.join(parts)}"
 
 
-def state_table(plan: Sequence[Planned], *, concurrency: int, rows: int | None = None) -> Table:
-    """Return the table of `--status` and of a terminal while runs train: how far each of the first `rows` is."""
+def state_table(
+    plan: Sequence[Planned], *, concurrency: int, rows: int | None = None, queue: Mapping[str, str] | None = None
+) -> Table:
+    """Return the table of `--status` and of a terminal while runs train: how far each run is.
+
+    Args:
+        plan: The runs.
+        concurrency: How many run at a time.
+        rows: The first so many; all when None.
+        queue: What SLURM says of the runs that it has, by the names of their folders: `PENDING`, ...
+    """
     rows = len(plan) if rows is None else rows
     table = Table("run", "status", "epoch", "accuracy", "left", box=None, pad_edge=False)
     for item in sorted(plan, key=lambda item: _ORDER.index(item.state.status))[:rows]:
-        state = item.state
+        state, job = item.state, (queue or {}).get(item.folder.name)
         table.add_row(
             Text(item.run.name, overflow="ellipsis", no_wrap=True),
-            Text(state.status, _COLORS[state.status]),
+            Text(f"{state.status} (SLURM: {job})" if job else state.status, _COLORS[state.status]),
             f"{state.epoch}/{item.epochs}" if state.epoch else "",
             f"{100 * state.accuracy:.2f} %" if state.accuracy is not None else "",
             "" if (left := run_left(item)) is None else duration(left),

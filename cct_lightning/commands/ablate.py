@@ -1,12 +1,11 @@
 """`cct ablate`: train a grid of runs. What is done stays done, whatever happens: the same command again continues."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from cct_lightning.ablation.array import in_queue, sbatch_options, submit
+from cct_lightning.ablation.array import check_accepted, in_queue, sbatch_options, submit
 from cct_lightning.ablation.engine import Node, Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, state_table, watching
@@ -76,9 +75,7 @@ def ablate(
     )
     plan = make_plan(check_runs(expand(settings), prepare=not dry_run and not status), folder)
     if status:
-        Console().print(state_table(plan, concurrency=sum(item.state.status == "running" for item in plan) or 1))
-        for state, number in Counter(in_queue(folder).values()).items():
-            print(f"SLURM has {number} of the runs as {state}")
+        _print_state(plan, folder)
         return
     if dry_run:
         import torch
@@ -92,6 +89,8 @@ def ablate(
         if power := expected_power(folder, [item.run.variant for item in plan]):
             print(power)
         return
+    if slurm and (todo := sum(item.state.status != "finished" for item in plan)):
+        check_accepted(options, runs=todo)
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)
     if lock is None:
@@ -111,6 +110,19 @@ def ablate(
                 with watching(plan, concurrency=each.concurrency):
                     interrupted = run_all(todo, folder=folder, share=each)
     _conclude(refreshed(plan), folder, interrupted=interrupted)
+
+
+def _print_state(plan: Sequence[Planned], folder: Path) -> None:
+    queue, note = {}, ""
+    if any(item.state.status != "finished" for item in plan):
+        try:
+            queue = in_queue(folder)
+        except InputError as error:  # on a machine that sees the folder but not the cluster, for instance
+            note = f"What SLURM has of the runs is not known: {error}"
+    concurrency = sum(item.state.status == "running" for item in plan) or 1
+    Console().print(state_table(plan, concurrency=concurrency, queue=queue))
+    if note:
+        print(note)
 
 
 def _submit(todo: Sequence[Planned], folder: Path, options: Sequence[str]) -> None:

@@ -50,7 +50,11 @@ def test_a_grid_is_submitted_once(bin: Path, cct: Cct, tmp_path: Path) -> None:
 
     (bin / "squeue.out").write_text("12_0 RUNNING\n12_1 PENDING\n7 RUNNING\n")
     assert "2 runs are in SLURM's queue" in cct(*words)[1]
-    assert "SLURM has 1 of the runs as PENDING" in cct("ablate", "small.yaml", "--status")[1]
+    out = cct("ablate", "small.yaml", "--status")[1]
+    assert [line.split("(")[1].split(")")[0] for line in out.splitlines() if "waiting (" in line] == [
+        "SLURM: RUNNING",
+        "SLURM: PENDING",
+    ]
     # The first has ended without being finished, and the other waits on.
     (bin / "squeue.out").write_text("12_1 PENDING\n")
     (bin / "sbatch.out").write_text("13\n")
@@ -78,11 +82,36 @@ def test_what_slurm_refuses_is_one_sentence(bin: Path, cct: Cct, tmp_path: Path)
     code, _, err = cct("ablate", "small.yaml", "--slurm", "--partition=nix")
     assert code == 2
     assert "invalid partition specified: nix" in err
+    assert not (tmp_path / "runs").exists()
     (bin / "sbatch").unlink()
     os.environ["PATH"] = str(bin)
     code, _, err = cct("ablate", "small.yaml", "--slurm")
     assert code == 2
     assert "There is no SLURM here: `sbatch` is not installed" in err
+
+
+def test_status_needs_no_answer_of_slurm(bin: Path, cct: Cct, tmp_path: Path) -> None:
+    (first, second) = expand(read_grid(write_grid(tmp_path, **TWO)))
+    assert cct("ablate", "small.yaml", "--slurm")[0] == 0
+    (bin / "squeue").write_text(
+        f'#!/bin/bash\ntouch {bin}/asked\necho "slurm_load_jobs error: timed out" >&2\nexit 1\n'
+    )
+    code, out, _ = cct("ablate", "small.yaml", "--status")
+    assert code == 0
+    assert "2 waiting" in out
+    assert "not known: squeue has failed: slurm_load_jobs error: timed out" in out
+    (bin / "asked").unlink()
+    for run in (first, second):
+        (tmp_path / "runs" / "small" / run.name / RunFolder.SUMMARY).write_text('{"status": "finished"}')
+    assert "2 finished" in cct("ablate", "small.yaml", "--status")[1]
+    assert not (bin / "asked").exists()
+
+
+def test_runs_at_a_time_are_limited(bin: Path, cct: Cct, tmp_path: Path) -> None:
+    write_grid(tmp_path, **TWO)
+    assert cct("ablate", "small.yaml", "--slurm", "--sbatch", "array=%1")[0] == 0
+    given = (bin / "sbatch.words").read_text().splitlines()
+    assert {word for word in given if "array=" in word} == {"--array=0-1%1"}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +120,7 @@ def test_what_slurm_refuses_is_one_sentence(bin: Path, cct: Cct, tmp_path: Path)
         (["--time", "1:00:00"], "give --slurm"),
         (["--sbatch", "mem=8G"], "give --slurm"),
         (["--slurm", "--gpus_per_run", "0.5"], "SLURM gives whole GPUs"),
+        (["--slurm", "--sbatch", "array=0-3"], "the grid decides the tasks"),
     ],
 )
 def test_options_that_do_not_go_together(words: list[str], message: str, cct: Cct, tmp_path: Path) -> None:
