@@ -154,6 +154,23 @@ def rebuilds_constants(module: type[T]) -> type[T]:
     return module
 
 
+def separate_restart(attempt: str) -> None:
+    """Let the processes of one attempt of torchrun meet apart from those of the attempts before.
+
+    The store of torchrun's agent survives a restart with what the last attempt left there; since torch 2.14 without a
+    prefix for each attempt, so a fast process reads the address of one that has died. Lightning calls
+    `init_process_group`, with its backend and timeout, and takes no store.
+    """
+    from torch.distributed import PrefixStore
+    from torch.distributed.rendezvous import _env_rendezvous_handler, _rendezvous_handlers
+
+    def rendezvous(url: str, **options: Any) -> Any:
+        for store, rank, size in _env_rendezvous_handler(url, **options):
+            yield PrefixStore(f"attempt_{attempt}", store), rank, size
+
+    _rendezvous_handlers["env"] = rendezvous
+
+
 def end_launched_processes(trainer: Any) -> None:
     """Kill the processes that a Trainer has launched: Lightning kills them only where it is itself still in control."""
     for process in getattr(trainer.strategy.launcher, "procs", ()):

@@ -1,4 +1,4 @@
-"""Which processes are there? torchrun, SLURM's srun, or the Trainer's `devices` and `num_nodes`.
+"""Which processes are there? torchrun, SLURM's srun, torch's variables, or the Trainer's `devices` and `num_nodes`.
 
 Asked once, before the Trainer is built: by the Trainer, the run folder and the batch size. Sources: torchrun's and
 srun's documentation of the variables that they set, and Lightning's `plugins/environments`.
@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from jsonargparse import Namespace
-from pytorch_lightning.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
+from cct_lightning.compat import separate_restart
 from cct_lightning.errors import InputError
+from cct_lightning.system.machine import started_by_hand
 from cct_lightning.training.checks import device_type, devices_asked_for
+
+_HAND = "A launcher that sets RANK and WORLD_SIZE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +62,8 @@ class World:
 def find_world(trainer: Namespace) -> World:
     """Find the training processes.
 
-    torchrun and srun have started them already, and `devices` and `num_nodes` need not be given; where a user gives
-    them, they must agree.
+    torchrun, srun or a script has started them already, and `devices` and `num_nodes` need not be given; where a user
+    gives them, they must agree.
 
     Args:
         trainer: The Trainer's options: `accelerator`, `devices` and `num_nodes`.
@@ -62,7 +71,7 @@ def find_world(trainer: Namespace) -> World:
     Raises:
         InputError: A GPU is asked for and there is none, or other processes are asked for than were started.
     """
-    nodes, started = int(trainer.num_nodes), _torchrun() or _srun()
+    nodes, started = int(trainer.num_nodes), _torchrun() or _srun() or _by_hand(int(trainer.num_nodes))
     if started is None:
         # Lightning takes any process with SLURM's variables for one that srun has started: a shell, a batch script.
         alone = LightningEnvironment() if "SLURM_NTASKS" in os.environ else None
@@ -75,7 +84,7 @@ def find_world(trainer: Namespace) -> World:
         asked = [f"--trainer.devices {trainer.devices}"] * given + [f"--trainer.num_nodes {nodes}"] * (nodes != 1)
         raise InputError(
             f"{launcher} has started {per_node} processes on each of {num_nodes} machines, and {' '.join(asked)} asks "
-            f"for others: leave the option out, or have {launcher} start as many."
+            "for others: leave the option out, or start as many."
         )
     environment = None
     if launcher == "srun":
@@ -83,6 +92,10 @@ def find_world(trainer: Namespace) -> World:
         os.environ["SLURM_NTASKS_PER_NODE"] = str(per_node)
         # A run saves and is requeued by itself, see `slurm/requeue.py`.
         environment = SLURMEnvironment(auto_requeue=False)
+    elif launcher == _HAND:
+        environment = TorchElasticEnvironment()  # it reads the same variables; Lightning's own does not know RANK
+    elif (attempt := os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != "0":
+        separate_restart(attempt)
     return World(
         devices=trainer.devices if given else per_node, per_node=per_node, num_nodes=num_nodes, environment=environment
     )
@@ -119,3 +132,21 @@ def _srun() -> tuple[str, int, int] | None:
             "--ntasks-per-node."
         )
     return "srun", int(even[1]), nodes
+
+
+def _by_hand(num_nodes: int) -> tuple[str, int, int] | None:
+    """Return the same of processes that were started with torch's variables, which may not tell the machines."""
+    if not started_by_hand():
+        return None
+    sizes = [os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    if not all(not size or size.isdecimal() for size in sizes):
+        raise InputError("RANK, WORLD_SIZE, LOCAL_RANK or LOCAL_WORLD_SIZE is no whole number: correct or unset it.")
+    size, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE") or 0)
+    per_node = local or size // num_nodes
+    nodes = size // local if local else num_nodes
+    if per_node * nodes != size:
+        raise InputError(
+            f"WORLD_SIZE is {size}, and that many processes cannot be the same number on each machine: give "
+            "LOCAL_WORLD_SIZE, or --trainer.num_nodes."
+        )
+    return _HAND, per_node, nodes

@@ -15,6 +15,7 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.metrics import TEST_ACC
 from cct_lightning.system.atomic import write_json
+from cct_lightning.system.machine import started_by_hand
 from cct_lightning.system.places import local_path
 
 # running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait.
@@ -182,6 +183,8 @@ def _job() -> str:
     # A cluster's job restarts with the same id, and so continues in the same folder.
     if os.environ.get("SLURM_JOB_ID"):
         return "-".join(os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID") if os.environ.get(key))
+    if started_by_hand() and os.environ["WORLD_SIZE"] != "1":
+        raise InputError("Processes that are started one by one need to agree on a folder: give --run_dir.")
     torchrun = os.environ.get("TORCHELASTIC_RUN_ID", "")
     if torchrun != "none":
         return torchrun

@@ -20,3 +20,9 @@ def peak_memory() -> int | None:
         return None
     # Kilobytes, on a Mac bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def started_by_hand() -> bool:
+    """Tell whether this is one of several processes started with torch's variables, but not by torchrun."""
+    # Lightning gives the processes that it starts no RANK.
+    return "TORCHELASTIC_RUN_ID" not in os.environ and {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()

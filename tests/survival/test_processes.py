@@ -150,14 +150,39 @@ def said(folder: Path) -> str:
     return "".join(path.read_text()[-3000:] for path in sorted(folder.glob("log*")))
 
 
+LATE = """
+import os, time
+from pytorch_lightning import Callback
+
+class Late(Callback):
+    def __init__(self):
+        if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("0", "1"):
+            time.sleep(5)
+"""
+
+
 def test_torchrun_starts_again_what_has_failed(both: Path, port: int, tmp_path: Path) -> None:
     """Without `--trainer.devices` the two processes train one model; from last.ckpt, as if nothing had been."""
     words = [*COMMON, *witness("saw", fail_at=13, how="once"), "--tracking.mode", "disabled"]
+    # After the restart the first process comes late: the other must wait for its address, not take the old one.
+    (tmp_path / "late.py").write_text(LATE)
+    words += ["--trainer.callbacks+=late.Late"]
     launcher = torchrun(tmp_path, "--nproc_per_node=2", "--max-restarts=1", f"--master_port={port}", words=words)
     assert launcher.wait(300) == 0, said(tmp_path)
     (run,) = tmp_path.glob("runs/*/*")
     assert "continued from last.ckpt" in said(tmp_path)
     assert_same_run(both / "two", run)
+
+
+def test_processes_started_by_hand_train_one_model(port: int, tmp_path: Path) -> None:
+    words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled", "--run_dir", "run"]
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": TESTS}
+    processes = [
+        start(tmp_path, *words, log=f"log{rank}.txt", RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in (0, 1)
+    ]
+    assert [process.wait(600) for process in processes] == [0, 0], said(tmp_path)
+    assert sorted(len(seen["tested"]) for seen in read(tmp_path / "saw")) == [179, 180]
+    assert said(tmp_path).count("test accuracy") == 1
 
 
 def test_torchrun(port: int, tmp_path: Path) -> None:
