@@ -89,8 +89,8 @@ def ablate(
         if power := expected_power(folder, [item.run.variant for item in plan]):
             print(power)
         return
-    if slurm and (todo := sum(item.state.status != "finished" for item in plan)):
-        check_accepted(options, runs=todo)
+    if slurm and (unfinished := [item for item in plan if item.state.status != "finished"]):
+        check_accepted(options, runs=len(unfinished))
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)
     if lock is None:

@@ -86,7 +86,7 @@ def find_world(trainer: Namespace) -> World:
             f"{launcher} has started {per_node} processes on each of {num_nodes} machines, and {' '.join(asked)} asks "
             "for others: leave the option out, or start as many."
         )
-    environment = None
+    environment: ClusterEnvironment | None = None
     if launcher == "srun":
         # Lightning compares with the job's number, which is not that of a step with other tasks, or is missing.
         os.environ["SLURM_NTASKS_PER_NODE"] = str(per_node)
