@@ -176,7 +176,7 @@ def test_torchrun_starts_again_what_has_failed(both: Path, port: int, tmp_path: 
 
 def test_processes_started_by_hand_train_one_model(port: int, tmp_path: Path) -> None:
     words = [*COMMON, *witness("saw"), "--trainer.max_epochs", "1", "--tracking.mode", "disabled", "--run_dir", "run"]
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": TESTS}
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": PATH}
     processes = [
         start(tmp_path, *words, log=f"log{rank}.txt", RANK=str(rank), LOCAL_RANK=str(rank), **world) for rank in (0, 1)
     ]
