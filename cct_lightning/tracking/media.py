@@ -93,10 +93,11 @@ class Media(Callback):
         stage = "test" if trainer.testing else "val"
         self.logits.close()
         self.logits = None
+        predictions = columns(self.parts)  # from all processes: each of them has to call it
         of_wandb = [one for one in trainer.loggers if isinstance(one, WandbLogger) and not getattr(one, "lost", False)]
         others = [one for one in trainer.loggers if isinstance(one, FigureLogger)]
         if trainer.is_global_zero and (of_wandb or others):
-            seen = self._seen(pl_module, stage)
+            seen = self._seen(pl_module, stage, predictions)
             for name, figure in figures(seen).items() if others else ():
                 for other in others:
                     other.log_figure(name, figure, trainer.global_step)
@@ -116,8 +117,8 @@ class Media(Callback):
 
     on_test_end = on_validation_end
 
-    def _seen(self, pl_module: pl.LightningModule, stage: str) -> Seen:
-        label, predicted, prob = columns(self.parts)
+    def _seen(self, pl_module: pl.LightningModule, stage: str, predictions: list[Tensor]) -> Seen:
+        label, predicted, prob = predictions
         mistakes = None
         if self.mistakes:
             sure, index, true, wrong, images = zip(*self.mistakes, strict=True)
