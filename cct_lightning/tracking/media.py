@@ -7,6 +7,7 @@ A new picture is a registered function, see `cct_lightning.analysis.pictures`. H
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ class Media(Callback):
 
     on_test_end = on_validation_end
 
-    def _seen(self, pl_module: pl.LightningModule, stage: str, predictions: list[Tensor]) -> Seen:
+    def _seen(self, pl_module: pl.LightningModule, stage: str, predictions: list[np.ndarray]) -> Seen:
         label, predicted, prob = predictions
         mistakes = None
         if self.mistakes:
