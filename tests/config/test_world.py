@@ -45,6 +45,12 @@ def trainer(world: World, plugins: Any = None) -> Trainer:
     return Trainer(accelerator="cpu", logger=False, **world.trainer_options(plugins))
 
 
+@pytest.fixture(autouse=True)
+def _rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the rank back that a Trainer sets for the whole process."""
+    monkeypatch.setattr("lightning_utilities.core.rank_zero.rank_zero_only.rank", 0, raising=False)
+
+
 @pytest.mark.parametrize(
     ("variables", "kind"),
     [(TORCHRUN, TorchElasticEnvironment), (SRUN, SLURMEnvironment), (HAND, TorchElasticEnvironment)],
@@ -53,9 +59,6 @@ def trainer(world: World, plugins: Any = None) -> Trainer:
 def test_processes_that_are_started_need_no_option(
     variables: dict[str, str], kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("lightning_fabric.utilities", "lightning_utilities.core"):
-        # The Trainer sets it for the whole process, to 1; it is put back after the test.
-        monkeypatch.setattr(f"{module}.rank_zero.rank_zero_only.rank", 0, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     for given in ({}, {"devices": 2}, {"devices": "0,1"}, {"num_nodes": 2}):
