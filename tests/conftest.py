@@ -32,6 +32,8 @@ def _process() -> Iterator[None]:
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
+    if (module := sys.modules.get("lightning_utilities.core.rank_zero")) is not None:
+        module.rank_zero_only.rank = 0  # which a Trainer sets for its process, also a pretended one
     # `my_lab.py` of one test would hide the package `my_lab` of another.
     for name in [name for name in sys.modules if name.split(".")[0] == "my_lab"]:
         del sys.modules[name]

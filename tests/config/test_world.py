@@ -45,12 +45,6 @@ def trainer(world: World, plugins: Any = None) -> Trainer:
     return Trainer(accelerator="cpu", logger=False, **world.trainer_options(plugins))
 
 
-@pytest.fixture(autouse=True)
-def _rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the rank back that a Trainer sets for the whole process."""
-    monkeypatch.setattr("lightning_utilities.core.rank_zero.rank_zero_only.rank", 0, raising=False)
-
-
 @pytest.mark.parametrize(
     ("variables", "kind"),
     [(TORCHRUN, TorchElasticEnvironment), (SRUN, SLURMEnvironment), (HAND, TorchElasticEnvironment)],
