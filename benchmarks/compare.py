@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--report_runs", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    told = conditions("pandas", "pyyaml", "scipy", "numpy")
+    measured_on = conditions("pandas", "pyyaml", "scipy", "numpy")
     rows = []
     with tempfile.TemporaryDirectory() as place:
         many, some, page = Path(place, "many"), Path(place, "some"), Path(place, "page.html")
@@ -49,7 +49,7 @@ def main() -> None:
         f"CPU time of the whole command, start of Python included; median of {options.repeats}. The runs are "
         "synthetic: 100 epochs of metrics and 10,000 test predictions each for the report."
     )
-    print(write("compare", "Comparing many runs", notes, rows, told))
+    print(write("compare", "Comparing many runs", notes, rows, measured_on))
 
 
 if __name__ == "__main__":

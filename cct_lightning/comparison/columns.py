@@ -183,8 +183,8 @@ def find_columns(names: Sequence[str], known: Sequence[str]) -> tuple[Column, ..
         own = COLUMNS.get(name) or (import_path(name, "column") if name not in known and "." in name else None)
         if name not in known and not isinstance(own, Column):
             raise InputError(
-                f"The column {name!r} is neither {', '.join(COLUMNS)}, nor a number in the summaries, nor the import "
-                f"path of a Column.{nearest(name, [*COLUMNS, *known])}"
+                f"Unknown column {name!r}: choose {', '.join(COLUMNS)}, a number in the summaries, or the import path "
+                f"of a Column.{nearest(name, [*COLUMNS, *known])}"
             )
         found.append(own if isinstance(own, Column) else summary_column(name))
     return tuple(found)

@@ -71,7 +71,7 @@ def test_an_unknown_column_is_one_sentence(runs: str) -> None:
     found = read_runs([runs])
     with pytest.raises(InputError, match="Did you mean 'memory_gb'"):
         compare_runs(found, columns=["memory_g"])
-    with pytest.raises(InputError, match="nor the import path"):
+    with pytest.raises(InputError, match="or the import path of a Column"):
         compare_runs(found, columns=["cct_lightning.comparison.columns.find_columns"])
     with pytest.raises(InputError, match="Cannot import the column"):
         compare_runs(found, columns=["my_lab.columns.NONE"])
