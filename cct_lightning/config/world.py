@@ -113,18 +113,29 @@ def _devices(trainer: Namespace) -> int:
     return len([part for part in devices.strip("[]").split(",") if part.strip()])
 
 
+def _number(name: str) -> int:
+    """Return a variable that a launcher sets for each process."""
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise InputError(
+            f"{name} is {value!r}, no whole number, beside other variables of torchrun, srun or torch: unset them all, "
+            "or start the processes with their launcher."
+        )
+    return int(value)
+
+
 def _torchrun() -> tuple[str, int, int] | None:
     """Return the launcher, its processes on each machine, and machines; None where torchrun has not started this."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    return "torchrun", int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    return "torchrun", _number("LOCAL_WORLD_SIZE"), _number("GROUP_WORLD_SIZE")
 
 
 def _srun() -> tuple[str, int, int] | None:
     """Return the same of srun; None for a single task, from which Lightning starts what `devices` asks for."""
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+    if "SLURM_STEP_NUM_TASKS" not in os.environ or _number("SLURM_STEP_NUM_TASKS") == 1:
         return None
-    nodes, tasks = int(os.environ["SLURM_STEP_NUM_NODES"]), os.environ["SLURM_STEP_TASKS_PER_NODE"]
+    nodes, tasks = _number("SLURM_STEP_NUM_NODES"), os.environ.get("SLURM_STEP_TASKS_PER_NODE", "an unknown number of")
     even = re.fullmatch(r"(\d+)(\(x\d+\))?", tasks)  # 4(x2): four on each of two machines
     if even is None:
         raise InputError(
@@ -138,10 +149,8 @@ def _by_hand(num_nodes: int) -> tuple[str, int, int] | None:
     """Return the same of processes that were started with torch's variables, which may not tell the machines."""
     if not started_by_hand():
         return None
-    sizes = [os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-    if not all(not size or size.isdecimal() for size in sizes):
-        raise InputError("RANK, WORLD_SIZE, LOCAL_RANK or LOCAL_WORLD_SIZE is no whole number: correct or unset it.")
-    size, local = int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_WORLD_SIZE") or 0)
+    size, _, _ = (_number(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"))
+    local = _number("LOCAL_WORLD_SIZE") if os.environ.get("LOCAL_WORLD_SIZE") else 0
     per_node = local or size // num_nodes
     nodes = size // local if local else num_nodes
     if per_node * nodes != size:
