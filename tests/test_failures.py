@@ -43,6 +43,12 @@ def test_a_full_disk() -> None:
     assert "make room" in str(explain(OSError(errno.ENOSPC, "No space left on device", "here")))
 
 
+def test_a_path_that_cannot_be_used(tmp_path: Path) -> None:
+    missing = tmp_path / "none" / "log"
+    told = explain(raised(lambda: missing.open("w")))
+    assert told == f"Cannot use {missing} (No such file or directory): give another path, or make this one usable."
+
+
 def test_out_of_memory_names_its_cause() -> None:
     usual = {"img_size": (32, 32), "global_batch_size": None, "precision": "32-true"}
     few = out_of_memory(tokens=256, batch_size=64, **usual)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broke
 _DELIBERATE = (ImportError, NotImplementedError, RuntimeError, TypeError, ValueError)
 _SECONDS_TO_END = 10  # those of a launcher to end the other processes once one has failed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def explain(error: Exception) -> str | None:
@@ -31,6 +32,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f" {error.filename}" if error.filename else ""
         return f"Cannot write{where} ({error.strerror}): make room and start the same command again."
+    if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename:
+        return f"Cannot use {error.filename} ({error.strerror}): give another path, or make this one usable."
     if is_out_of_memory(error):
         return "Out of memory: give a smaller --data.batch_size."
     if isinstance(error, torch.distributed.DistNetworkError):
