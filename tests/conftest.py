@@ -29,6 +29,10 @@ def _process() -> Iterator[None]:
     os.environ.pop("WANDB_SERVICE", None)
     environment, path = dict(os.environ), list(sys.path)
     yield
+    if (wandb := sys.modules.get("wandb")) is not None:
+        if wandb.run is not None:
+            wandb.finish()
+        wandb.teardown()  # settings that it keeps for the whole process: offline, the server of a test
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path

@@ -156,7 +156,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_again(tmp_path: Path) -> None
     done = ablate(grid, tmp_path / "runs")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 runs: 1 finished, 1 failed" in done.stdout
-    assert f"{ill.name} failed: IsADirectoryError" in done.stdout
+    assert f"{ill.name} failed: cct fit: Cannot use {folder / 'environment.json'} (Is a directory)" in done.stdout
     assert str(folder / RunFolder.LOG) in done.stdout
     assert (folder / RunFolder.LOG).read_text().count("$ cct fit") == 2, "a failed run is tried once more"
     assert read_state(tmp_path / "runs" / "small" / well.name).status == "finished"

@@ -134,11 +134,14 @@ def test_a_grid_with_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     array = ["ablate", "small.yaml", "--slurm", "--time=20", "--cpus_per_run=4", "--gpus_per_run=0", "--partition=all"]
     folder = tmp_path / "runs" / "small"
 
+    # Nothing starts before the partition is up: the short runs could end while the second command looks at them.
+    slurm("scontrol", "update", "PartitionName=all", "State=DOWN")
     code, out, err = cct(*array)
     assert code == 0, err
     assert "Submitted 4 runs as job" in out
     job = out.partition("as job ")[2].split()[0]
     assert "4 runs are in SLURM's queue or run already" in cct(*array)[1], "nothing is submitted twice"
+    slurm("scontrol", "update", "PartitionName=all", "State=UP")
     first, *_ = expand(read_grid(tmp_path / "small.yaml"))
     wait_for(lambda: (folder / first.name / RunFolder.LOG).exists())
     slurm("scancel", "--signal=KILL", f"{job}_0")
