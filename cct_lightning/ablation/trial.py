@@ -121,12 +121,17 @@ def _attempt(job: Job, files: RunFolder, lock: IO[str], signals: Sequence[signal
             start_new_session=True,
         )
 
+        told = False
+
         def pass_on(number: int, frame: FrameType | None) -> None:
+            nonlocal told
+            told = True
             child.send_signal(number)
 
         for number in signals:
             signal.signal(number, pass_on)
-        stopped = _wait(child, files) or child.returncode in STOPPED
+        # One that is told to stop before it can save dies of the signal: it has not failed, and is not tried again.
+        stopped = _wait(child, files) or child.returncode in STOPPED or told
     if _state(files).status != "finished" and child.returncode != 0 and not stopped:
         files.note(reason=_reason(child.returncode, files, start))
     return child.returncode
