@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,7 @@ _COLORS: dict[Status, str] = {
     "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim", "finished": "green",
 }  # fmt: skip
 _ORDER = list(_COLORS)
+_REASONS = 3  # failed runs whose reason a table tells
 
 
 def refreshed(plan: Sequence[Planned]) -> list[Planned]:
@@ -55,8 +56,8 @@ def counted(plan: Sequence[Planned]) -> str:
 
 def state_table(
     plan: Sequence[Planned], *, concurrency: int, rows: int | None = None, queue: Mapping[str, str] | None = None
-) -> Table:
-    """Return the table of `--status` and of a terminal while runs train: how far each run is.
+) -> Group:
+    """Return the table of `--status` and of a terminal while runs train: how far each run is, and why some failed.
 
     Args:
         plan: The runs.
@@ -65,7 +66,8 @@ def state_table(
         queue: What SLURM says of the runs that it has, by the names of their folders: `PENDING`, ...
     """
     rows = len(plan) if rows is None else rows
-    table = Table("run", "status", "epoch", "accuracy", "left", box=None, pad_edge=False)
+    table = Table("run", "status", "epoch", "accuracy", box=None, pad_edge=False)
+    table.add_column("left", no_wrap=True)
     for item in sorted(plan, key=lambda item: _ORDER.index(item.state.status))[:rows]:
         state, job = item.state, (queue or {}).get(item.folder.name)
         table.add_row(
@@ -76,9 +78,14 @@ def state_table(
             "" if (left := run_left(item)) is None else duration(left),
         )
     hidden = f" ({len(plan) - rows} not shown)" if len(plan) > rows else ""
-    table.caption = f"{counted(plan)}; time left {duration(seconds_left(plan, concurrency=concurrency))}{hidden}"
-    table.caption_justify = "left"
-    return table
+    lines = [f"{counted(plan)}; time left {duration(seconds_left(plan, concurrency=concurrency))}{hidden}"]
+    failed = [item for item in plan if item.state.status == "failed"]
+    lines += [f"{item.run.name}: {item.state.reason}" for item in failed[:_REASONS]]
+    if len(failed) > _REASONS:
+        lines.append(f"and {len(failed) - _REASONS} more failed")
+    return Group(
+        table, *(Text(line, "red" if i else "", no_wrap=i > 0, overflow="ellipsis") for i, line in enumerate(lines))
+    )
 
 
 @contextmanager
@@ -89,9 +96,9 @@ def watching(plan: Sequence[Planned], *, concurrency: int) -> Iterator[None]:
 
     if console.is_terminal:
 
-        def render() -> Table:
+        def render() -> Group:
             now[:] = refreshed(now)
-            return state_table(now, concurrency=concurrency, rows=max(5, console.height - 4))
+            return state_table(now, concurrency=concurrency, rows=max(5, console.height - 4 - _REASONS))
 
         with Live(get_renderable=render, console=console, refresh_per_second=1, transient=True):
             yield

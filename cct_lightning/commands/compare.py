@@ -6,8 +6,7 @@ from typing import Literal
 from rich.console import Console
 
 from cct_lightning.comparison import compare as comparing
-from cct_lightning.comparison.latex import to_latex
-from cct_lightning.comparison.tables import layout, to_csv, to_markdown, to_terminal
+from cct_lightning.comparison.tables import layout, to_csv, to_terminal
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_text
 from cct_lightning.system.places import local_path
@@ -34,7 +33,8 @@ def compare(
         metric: What to compare, such as test/loss; test/acc where there is one.
         baseline: Variant to compare with, such as pool=class_token; the first of the grid, else the worst.
         columns: What to show: n, mean, difference, p, p_holm, detectable, seeds_needed, keys of the summaries such as
-            memory_gb, import paths of your own `Column`; `default memory_gb` adds one to what is shown anyway.
+            memory_gb, import paths of your own `Column`; `default memory_gb` adds one to what is shown anyway, `paper`
+            is the narrow set of --format latex.
         rename: OLD=NEW for headings and values of options, such as pool=Pooling seqpool=SeqPool.
         pivot: Two options, for a table with the values of one in rows and of the other in columns.
         format: A table for the terminal, Markdown, CSV with all digits, or LaTeX for booktabs and siunitx.
@@ -55,11 +55,14 @@ def compare(
     comparison = comparing.compare(
         *runs, by=by, metric=metric, baseline=baseline, columns=columns, wandb=wandb, group=group
     )
-    found = layout(comparison, pivot=pivot, rename=names)
     if format == "terminal" and target is None:
-        to_terminal(found, Console())
+        to_terminal(layout(comparison, pivot=pivot, rename=names), Console())
         return
-    text = to_csv(comparison) if format == "csv" else to_latex(found) if format == "latex" else to_markdown(found)
+    if format == "csv":
+        text = to_csv(comparison)
+    else:
+        made = comparison.latex if format == "latex" else comparison.markdown
+        text = made(pivot=pivot, rename=names)
     if target is None:
         print(text, end="")
         return

@@ -161,15 +161,19 @@ _ALL = (
     *(summary_column(key, _HEADINGS[key]) for key in metrics.COSTS),
 )
 COLUMNS = {column.name: column for column in _ALL}
-_DEFAULT = ("n", "mean", "difference", "p_holm", "seeds_needed", *metrics.COSTS)
+# Names that stand for several: what is shown where nothing is asked for, and what fits the page of a paper.
+_SETS = {
+    "default": ("n", "mean", "difference", "p_holm", "seeds_needed", *metrics.COSTS),
+    "paper": ("n", "mean", "difference", "p_holm"),
+}
 
 
 def find_columns(names: Sequence[str], known: Sequence[str]) -> tuple[Column, ...]:
     """Return columns by name.
 
     Args:
-        names: Names in `COLUMNS`, keys of the summaries, import paths of a `Column`, or `default` for those that are
-            shown where nothing is asked for.
+        names: Names in `COLUMNS`, keys of the summaries, import paths of a `Column`, `default` for those that are
+            shown where nothing is asked for, or `paper` for those that LaTeX shows then.
         known: The keys of the summaries.
 
     Raises:
@@ -177,8 +181,8 @@ def find_columns(names: Sequence[str], known: Sequence[str]) -> tuple[Column, ..
     """
     found = []
     for name in names or ("default",):
-        if name == "default":
-            found += [COLUMNS[key] for key in _DEFAULT]
+        if name in _SETS:
+            found += [COLUMNS[key] for key in _SETS[name]]
             continue
         own = COLUMNS.get(name) or (import_path(name, "column") if name not in known and "." in name else None)
         if name not in known and not isinstance(own, Column):

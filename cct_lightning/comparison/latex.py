@@ -21,18 +21,16 @@ def to_latex(found: Layout) -> str:
         f"{{{_latex(title)}}}" if kind.startswith("S") else _latex(title)
         for title, kind in zip(found.headings, kinds, strict=True)
     ]
-    method = " ".join([found.caption, *(line for line in found.notes if line.startswith(("Δ", "*")))])
-    if found.bold:
-        method += " Bold: the best mean."
+    caption = " ".join([found.caption, *found.method, *(["Bold: the best mean."] if found.bold else [])])
     label = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-")
     lines = [
         r"% Needs \usepackage{booktabs, siunitx}.",
-        *(f"% {' '.join(line.split())}" for line in found.notes if line not in method),
+        *(f"% {' '.join(line.split())}" for line in found.notes),
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(method)}}}",
+        rf"\caption{{{_latex(caption)}}}",
         rf"\label{{tab:{label}}}",
-        r"\smallskip",
+        r"\smallskip\small\setlength{\tabcolsep}{4pt}",
         r"\sisetup{separate-uncertainty, detect-weight, mode=text, group-separator={,}, group-minimum-digits=4}",
         rf"\begin{{tabular}}{{{' '.join(kinds)}}}",
         r"\toprule",

@@ -16,25 +16,33 @@ _SHOWN = 4  # names in a sentence
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Return the sentences: what is compared with what, then what stands in the way of it."""
-    return [*_method(comparison), *_doubts(comparison), *_without_result(comparison)]
+    """Return the sentences beside those of `method`: what the differences can show, and what stands in their way."""
+    tested = _tested(comparison)
+    power = [_power(tested, metric(comparison.metric))] if tested else []
+    return [*power, *_doubts(comparison), *_without_result(comparison)]
 
 
-def _method(comparison: Comparison) -> list[str]:
-    """Say how the differences were computed, and what they can show."""
-    base, found = comparison.baseline, comparison.differences
-    tested = [each for each in found.values() if not math.isnan(each.p)]
-    if base is None or not tested:
-        return []
-    kinds = {each.paired for each in tested}
-    test = "the paired t-test over shared seeds" if kinds == {True} else "Welch's t-test"
-    if len(kinds) == 2:
-        test = "the paired t-test where seeds are shared, else Welch's"
-    correction = f", p corrected by Holm's method for {len(tested)} differences" if len(tested) > 1 else ""
-    return [
-        f"Δ is the difference to {base.name}, with 95 % intervals of {test}{correction}.",
-        _power(tested, metric(comparison.metric)),
-    ]
+def method(comparison: Comparison) -> list[str]:
+    """Return the sentences without which the numbers of a table mean nothing: how they were made."""
+    base, tested = comparison.baseline, _tested(comparison)
+    lines = []
+    if comparison.pooled:
+        lines.append(f"The runs of a variant differ in {_some(comparison.pooled)}, too: --by left that out.")
+    if base is not None and tested:
+        paired = sorted(each.n for each in tested if each.paired)
+        seeds = f"{paired[0]} to {paired[-1]}" if paired and paired[0] < paired[-1] else f"{paired[0] if paired else 0}"
+        test = f"the paired t-test over {seeds} shared seeds" if paired else "Welch's t-test"
+        if 0 < len(paired) < len(tested):
+            test += ", Welch's where none are shared"
+        correction = f", p corrected by Holm's method for {len(tested)} differences" if len(tested) > 1 else ""
+        lines.append(f"Δ is the difference to {base.name}, with 95 % intervals of {test}{correction}.")
+    if any(comparison.cost(v, c.name)[1] for v in comparison.variants if v.results for c in comparison.columns):
+        lines.append("* Measured beside other runs on the same machine: no measurement of speed.")
+    return lines
+
+
+def _tested(comparison: Comparison) -> list[Difference]:
+    return [each for each in comparison.differences.values() if not math.isnan(each.p)]
 
 
 def _power(tested: Sequence[Difference], kind: Metric) -> str:
@@ -65,7 +73,7 @@ def expected_power(folder: Path, variants: Sequence[str]) -> str:
         comparison = compare_runs(read_runs([str(folder)]))
     except InputError:  # no run has begun
         return ""
-    tested = [each for each in comparison.differences.values() if not math.isnan(each.p)]
+    tested = _tested(comparison)
     seeds = min(Counter(variants).values())
     if not tested or seeds < 2:
         return ""
@@ -77,8 +85,6 @@ def _doubts(comparison: Comparison) -> list[str]:
     done = [variant for variant in comparison.variants if variant.results]
     base = comparison.baseline
     lines = []
-    if comparison.pooled:
-        lines.append(f"The runs of a variant differ in {_some(comparison.pooled)}, too: --by left that out.")
     ablations = sorted({run.ablation for run in comparison.runs if run.ablation})
     if len(ablations) > 1:
         lines.append(f"The runs are of {len(ablations)} ablations: {_some(ablations)}.")
@@ -93,8 +99,6 @@ def _doubts(comparison: Comparison) -> list[str]:
             lines.append(f"Δ is over the seeds that both have, not all: {_some(fewer)}.")
         if others := [v.name for v, d in pairs if not d.paired and len(base.samples) > 1]:
             lines.append(f"Other seeds than the baseline's, so Welch's test: {_some(others)}.")
-    if any(comparison.cost(v, c.name)[1] for v in done for c in comparison.columns):
-        lines.append("* Measured beside other runs on the same machine: no measurement of speed.")
     return lines
 
 

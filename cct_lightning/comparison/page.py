@@ -25,7 +25,7 @@ def page(comparison: Comparison, *, title: str) -> str:
         left=len(comparison.options),
         headings=table.headings,
         rows=result_rows(comparison, table),
-        notes=table.notes,
+        notes=(*table.method, *table.notes),
         choices={
             name: values
             for name in comparison.options

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cct_lightning.config.options import DERIVED, SEED, text, tilde
+from cct_lightning.config.options import CODE, DERIVED, SEED, SOMETIMES, text, tilde
 from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
@@ -146,9 +146,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
     model has several.
     """
     keys = dict.fromkeys(key for run in runs for key in run.compared)
-    different = [
-        key for key in keys if len({run.compared.get(key) for run in runs if run.complete or key in run.compared}) > 1
-    ]
+    different = [key for key in keys if len(_values(runs, key)) > 1]
     runs = [run for run in runs if run.complete]
     arch = "model.arch"
     parts = [frozenset({**run.compared, arch: None}.items()) for run in runs]
@@ -159,6 +157,12 @@ def differing(runs: Sequence[Run]) -> list[str]:
         children = {f"{parent.split('.')[0]}.{name}" for name in DERIVED[parent]}
         different = [key for key in different if key not in children or not _decided(runs, key, names)]
     return different
+
+
+def _values(runs: Sequence[Run], key: str) -> set[Any]:
+    """Return what runs have for an option, None for one that could have it and has not."""
+    sometimes = key in SOMETIMES or key.startswith(f"{CODE}.")  # code of their own, which the others do not use
+    return {run.compared.get(key) for run in runs if key in run.compared or (run.complete and not sometimes)}
 
 
 def _decided(runs: Sequence[Run], key: str, by: Sequence[Hashable]) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cct_lightning.comparison.columns import ABSENT, COLUMNS
-from cct_lightning.comparison.notes import notes
+from cct_lightning.comparison.notes import method, notes
 from cct_lightning.comparison.variants import Comparison
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs.metrics import metric
@@ -28,7 +28,8 @@ class Layout:
         bold: Row and column of the best result; None where there is no choice.
         caption: What the table shows.
         label: The same in short, for references.
-        notes: What a reader must know beside it.
+        method: How the numbers were made: sentences that belong to the caption.
+        notes: What else a reader must know.
     """
 
     headings: tuple[str, ...]
@@ -37,6 +38,7 @@ class Layout:
     bold: tuple[int, int] | None
     caption: str
     label: str
+    method: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -73,6 +75,7 @@ def layout(comparison: Comparison, *, pivot: Sequence[str] = (), rename: Mapping
             bold=(0, left + names.index("mean")) if len(results) > 1 and "mean" in names else None,
             caption=f"{caption}.",
             label="-".join([comparison.metric, *comparison.options]),
+            method=tuple(method(comparison)),
             notes=tuple(notes(comparison)),
         )
     return _renamed(found, rename or {})
@@ -87,7 +90,7 @@ def _pair(comparison: Comparison, pivot: Sequence[str]) -> tuple[str, str]:
             choice = ", ".join(comparison.options) or "none"
             raise InputError(f"--pivot {word}: the variants differ in {choice}.{nearest(word, comparison.options)}")
     if len(names) != 2 or names[0] == names[1]:
-        raise InputError("--pivot takes two options, for rows and columns, such as `--pivot tokenizer pool`.")
+        raise InputError("--pivot takes two different options, for rows and columns, such as `--pivot tokenizer pool`.")
     return names[0], names[1]
 
 
@@ -108,7 +111,8 @@ def _pivot(comparison: Comparison, pair: tuple[str, str], caption: str) -> Layou
         bold=(place[0][top[pair[0]]], 1 + place[1][top[pair[1]]]) if comparison.baseline else None,
         caption=f"{caption}, by {pair[0]} (rows) and {pair[1]} (columns).",
         label="-".join([comparison.metric, *pair]),
-        notes=tuple(line for line in notes(comparison) if not line.startswith(("Δ", "*"))),
+        method=tuple(method(replace(comparison, baseline=None, columns=()))),  # results alone
+        notes=tuple(notes(comparison)),
     )
 
 
@@ -132,6 +136,7 @@ def _renamed(found: Layout, rename: Mapping[str, str]) -> Layout:
         headings=tuple(map(new, found.headings)),
         rows=rows,
         caption=put(found.caption),
+        method=tuple(map(put, found.method)),
         notes=tuple(map(put, found.notes)),
     )
 
@@ -153,7 +158,7 @@ def to_terminal(found: Layout, console: Console) -> None:
         shown = left + rest[: next(fitting, 1)]
         console.print(_rich(found, shown, wrapped=len(shown) < len(found.headings)))
         rest = rest[len(shown) - found.left :]
-    for line in found.notes:
+    for line in (*found.method, *found.notes):
         console.print(Text(line, "yellow"))
 
 
@@ -187,6 +192,7 @@ def _numbered(found: Layout, console: Console) -> Layout:
         rows=tuple((str(i), *row[found.left :]) for i, row in enumerate(found.rows, 1)),
         left=1,
         bold=found.bold and (found.bold[0], found.bold[1] - found.left + 1),
+        method=tuple(map(put, found.method)),
         notes=tuple(map(put, found.notes)),
     )
 
@@ -199,7 +205,7 @@ def to_markdown(found: Layout) -> str:
         rows[1 + row][column] = f"**{rows[1 + row][column]}**"
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|" + " --- |" * found.left + " ---: |" * (len(found.headings) - found.left))
-    lines += ["", _markdown(found.caption), "", *(f"- {_markdown(line)}" for line in found.notes)]
+    lines += ["", _markdown(found.caption), "", *(f"- {_markdown(line)}" for line in (*found.method, *found.notes))]
     return "\n".join(lines).rstrip() + "\n"
 
 

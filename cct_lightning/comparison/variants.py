@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -166,11 +166,16 @@ class Comparison:
         return to_markdown(layout(self, pivot=pivot, rename=rename))
 
     def latex(self, *, pivot: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> str:
-        """Return the table in LaTeX, for the packages booktabs and siunitx; arguments as for `markdown`."""
+        """Return the table in LaTeX, for the packages booktabs and siunitx; arguments as for `markdown`.
+
+        Where no columns were asked for, it has those that fit a page: `paper` of `columns.find_columns`.
+        """
         from cct_lightning.comparison.latex import to_latex
         from cct_lightning.comparison.tables import layout
 
-        return to_latex(layout(self, pivot=pivot, rename=rename))
+        asked = self.columns != find_columns((), ())
+        shown = self if asked else replace(self, columns=find_columns(("paper",), ()))
+        return to_latex(layout(shown, pivot=pivot, rename=rename))
 
     def plot(self, what: str = "results", *, key: str | None = None) -> "Figure":
         """Draw the comparison with matplotlib; see `comparison.figures.draw`."""

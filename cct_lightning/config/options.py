@@ -3,7 +3,7 @@
 import datetime
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -77,7 +77,9 @@ def normal(value: Any) -> Any:
 
 
 def unify(found: dict[str, Any]) -> None:
-    """Give options that compute the same the same values: mixing that never mixes, and AdamW by its import path.
+    """Give options that compute the same the same values: mixing that never mixes, AdamW by its import path.
+
+    An option that has no effect beside the others is left out.
 
     Args:
         found: Dotted option -> normal value of a whole run, changed in place.
@@ -95,6 +97,23 @@ def unify(found: dict[str, Any]) -> None:
         if arguments.keys() == {"betas", "eps"}:
             found["model.optim.optimizer"] = "adamw"
             found |= {f"model.optim.{key}": value for key, value in arguments.items()}
+    for names, useless in _WITHOUT_EFFECT:
+        if useless({key.removeprefix(_OPTIM): value for key, value in found.items() if key.startswith(_OPTIM)}):
+            for name in names:
+                found.pop(f"{_OPTIM}{name}", None)
+
+
+_OPTIM = "model.optim."
+# Options that change nothing beside the values that others have. The only such list.
+_WITHOUT_EFFECT: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any]], bool]], ...] = (
+    (("muon_lr", "muon_momentum"), lambda optim: optim.get("optimizer", "muon") != "muon"),
+    (("betas", "eps"), lambda optim: optim.get("optimizer", "muon") not in ("muon", "adamw")),
+    (("base_batch_size",), lambda optim: optim.get("lr_scaling") == "none"),
+    (("warmup_lr",), lambda optim: optim.get("warmup_epochs") == 0),
+    (("min_lr",), lambda optim: optim.get("schedule") == "constant" and optim.get("cooldown_epochs") == 0),
+)
+# What only some runs have, because nothing in the others would use it: its absence is no difference between them.
+SOMETIMES = tuple(f"{_OPTIM}{name}" for names, _ in _WITHOUT_EFFECT for name in names)
 
 
 def text(value: Any) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from cct_lightning.commands.compare import compare
-from cct_lightning.comparison.notes import notes
+from cct_lightning.comparison.notes import method, notes
 from cct_lightning.comparison.runs import Run, read_runs, values_of
 from cct_lightning.comparison.statistics import Difference
 from cct_lightning.comparison.tables import layout, to_csv, to_terminal
@@ -168,6 +168,16 @@ def test_by_and_metric(runs: Path) -> None:
         compare_runs(found, baseline="pool=none")
 
 
+def test_code_that_others_do_not_use_is_no_difference(tmp_path: Path) -> None:
+    own = {"model__pool": "my_lab.Pool", "code": {"my_lab": "abc"}}
+    for seed in range(2):
+        write_run(tmp_path / "own" / str(seed), seed=seed, summary=done(0.8), **own)
+        write_run(tmp_path / "ours" / str(seed), seed=seed, summary=done(0.7), model__pool="mean")
+    assert list(compare_runs(read_runs([str(tmp_path)])).options) == ["pool"]
+    write_run(tmp_path / "changed", summary=done(0.8), **{**own, "code": {"my_lab": "def"}})
+    assert list(compare_runs(read_runs([str(tmp_path)])).options) == ["pool", "my_lab"]
+
+
 def test_losses_rise_downwards(runs: Path) -> None:
     for i, folder in enumerate(sorted(runs.glob("*/*"))):
         summary = json.loads((folder / "summary.json").read_text())
@@ -189,7 +199,7 @@ def test_formats(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         in latex
     )
     assert r"& \bfseries 92.00 \pm 1.00 &" in latex
-    assert {line.count("&") - line.count(r"\&") for line in latex.splitlines() if line.endswith(r"\\")} == {9}
+    assert {line.count("&") - line.count(r"\&") for line in latex.splitlines() if line.endswith(r"\\")} == {4}
     for name in ("terminal", "markdown", "csv", "latex"):
         compare(str(runs), format=name)
         assert "seqpool" in capsys.readouterr().out
@@ -268,4 +278,4 @@ def test_a_narrow_terminal_gets_several_tables(tmp_path: Path) -> None:
     assert text.count("class_token") == text.count("warmup_ ") == 2
     wide = Console(file=io.StringIO(), width=200)
     to_terminal(layout(comparison), wide)
-    assert len(wide.file.getvalue().splitlines()) == 1 + len(SCORES) + len(notes(comparison))
+    assert len(wide.file.getvalue().splitlines()) == 1 + len(SCORES) + len(notes(comparison)) + len(method(comparison))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cct_lightning.comparison.compare import compare
-from cct_lightning.comparison.notes import expected_power, notes
+from cct_lightning.comparison.notes import expected_power, method, notes
 from comparison.test_compare import SCORES, done, write_run
 
 
@@ -18,7 +18,8 @@ def write(folder: Path, pool: str, scores: dict[int, float], **record: object) -
 
 
 def said(folder: Path, **options: object) -> str:
-    return "\n".join(notes(compare(folder, **options)))
+    comparison = compare(folder, **options)
+    return "\n".join([*method(comparison), *notes(comparison)])
 
 
 def test_a_failed_run_and_neutral_options_make_no_column(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_the_method_and_its_power_are_said(tmp_path: Path) -> None:
     for pool, scores in SCORES.items():
         write(tmp_path, pool, dict(enumerate(scores)))
     text = said(tmp_path, baseline="pool=mean")
-    assert "Δ is the difference to pool=mean, with 95 % intervals of the paired t-test over shared seeds" in text
+    assert "Δ is the difference to pool=mean, with 95 % intervals of the paired t-test over 3 shared seeds" in text
     assert "p corrected by Holm's method for 2 differences" in text
     assert "Power: 3 seeds show a difference of " in text
     comparison = compare(tmp_path, baseline="pool=mean")
@@ -59,7 +60,7 @@ def test_seeds_that_are_missing_single_or_others_are_said(tmp_path: Path) -> Non
     write(tmp_path, "seqpool", {0: 0.7, 1: 0.75})
     write(tmp_path, "class_token", {5: 0.7, 6: 0.75, 7: 0.72})
     text = said(tmp_path, baseline="pool=mean")
-    assert "the paired t-test where seeds are shared, else Welch's" in text
+    assert "the paired t-test over 2 shared seeds, Welch's where none are shared" in text
     assert "One seed, so no deviation and no test: pool=max." in text
     assert "Δ is over the seeds that both have, not all: pool=seqpool." in text
     assert "Other seeds than the baseline's, so Welch's test: pool=class_token." in text
@@ -70,6 +71,11 @@ def test_two_ablations_and_pooled_options_are_said(tmp_path: Path) -> None:
     write(tmp_path / "b", "max", {0: 0.5, 1: 0.6}, ablation="second")
     assert "The runs are of 2 ablations: first, second." in said(tmp_path)
     assert "The runs of a variant differ in model.pool, too: --by left that out." in said(tmp_path, by=["arch"])
+    for text in (compare(tmp_path, by=["arch"]).latex(), compare(tmp_path, by=["arch"]).markdown()):
+        assert (
+            "differ in model.pool" in text.replace(r"\caption", "caption").partition("caption")[2]
+            or "- The runs" in text
+        )
 
 
 def test_times_of_runs_beside_each_other_are_marked(tmp_path: Path) -> None:
@@ -87,7 +93,7 @@ def test_times_of_runs_beside_each_other_are_marked(tmp_path: Path) -> None:
     assert "| 10.0 |" in rows["class\\_token"]
     assert "| 7.0 |" in rows["seqpool"], "the run that had the machine for itself"
     assert "| 100 |" in rows["mean"], "parameters are no time"
-    assert any(line.startswith("* Measured beside other runs") for line in notes(comparison))
+    assert any(line.startswith("* Measured beside other runs") for line in method(comparison))
 
 
 def test_what_an_ablation_can_show_is_said_beforehand(tmp_path: Path) -> None:

@@ -50,6 +50,19 @@ SAME: dict[str, tuple[list[str], list[str]]] = {
         ["--model.optim.optimizer=adamw", "--model.optim.betas=[0.9, 0.99]"],
         ['--model.optim.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"betas": [0.9, 0.99]}}'],
     ),
+    "Muon's options without Muon": (
+        ["--model.optim.optimizer=adamw"],
+        ["--model.optim.optimizer=adamw", "--model.optim.muon_momentum=0.9", "--model.optim.muon_lr=1e-3"],
+    ),
+    "a batch size that scales no rate": ([], ["--model.optim.base_batch_size=512"]),
+    "the first rate of no warm-up": (
+        ["--model.optim.warmup_epochs=0"],
+        ["--model.optim.warmup_epochs=0", "--model.optim.warmup_lr=1e-5"],
+    ),
+    "the last rate of no decay": (
+        ["--model.optim.schedule=constant"],
+        ["--model.optim.schedule=constant", "--model.optim.min_lr=1e-5"],
+    ),
     "no arguments": (["--model.pool=mean"], ['--model.pool={"class_path": "mean", "init_args": {}}']),
 }
 
