@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from running import run_cct
+from warm import run_cct
 
 from cct_lightning.commands.main import COMMANDS
 from cct_lightning.models.arch import parse_arch

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from running import Finished, run_cct
+from running import Finished
+from warm import run_cct
 
 import cct_lightning
 from cct_lightning.data.datamodule import ImageDataModule

@@ -6,7 +6,7 @@ import pytest
 import torch
 import wandb
 import yaml
-from running import run_cct
+from warm import run_cct
 
 import cct_lightning
 from cct_lightning.errors import InputError

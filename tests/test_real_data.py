@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from running import run_cct
+from warm import run_cct
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from warm import WarmProcess, fits
 
+Process = subprocess.Popen[bytes] | WarmProcess
 TESTS = str(Path(__file__).resolve().parents[1])
 # For PYTHONPATH: classes that a run is given by their path; what is there already stays.
 PATH = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH", "")]))
@@ -27,8 +29,11 @@ SMALL = [
 CLOCKS = ("train/images_per_s", "train/memory_gb")
 
 
-def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) -> Process:
     """Start `cct fit` in a session of its own; its output goes to a file."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    if fits(variables):
+        return WarmProcess(["fit", *args], cwd=folder, output=folder / log, environment=variables)
     with (folder / log).open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "cct_lightning", "fit", *args],
@@ -36,7 +41,7 @@ def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) ->
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env=variables,
             start_new_session=True,
         )
 
@@ -49,7 +54,7 @@ def fit(folder: Path, *args: str, code: int = 0, log: str = "log.txt", **environ
     return text
 
 
-def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", timeout: float = 600) -> bool:
+def wait_until(done: Callable[[], bool], process: Process, timeout: float = 600) -> bool:
     """Wait until something is so; False when the process ended first."""
     deadline = time.monotonic() + timeout
     while not done():
@@ -62,7 +67,7 @@ def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", tim
     return True
 
 
-def end(process: "subprocess.Popen[bytes]", number: int, timeout: float = 600) -> int:
+def end(process: Process, number: int, timeout: float = 600) -> int:
     """Send a signal to a process, wait for its end, and see that nothing of it is left; return its exit code."""
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)

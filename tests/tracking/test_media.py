@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from warm import run_cct
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
@@ -43,8 +44,7 @@ def run_dir(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     for words in ([*FIT, f"--run_dir={folder}", f"--data.root={data}"], ["test", f"--run_dir={folder}"]):
-        command = [sys.executable, "-m", "cct_lightning", *words]
-        done = subprocess.run(command, env=variables, cwd=home, capture_output=True, text=True)
+        done = run_cct(*words, environment=variables, cwd=home)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -193,9 +193,7 @@ def test_a_run_continued_elsewhere_counts_on(run_dir: Path, tmp_path: Path) -> N
     ident = (moved / "wandb" / "run_id").read_text()
     words = [*FIT, f"--run_dir={moved}", "--trainer.max_epochs=3", "--tracking.media_every_n_epochs=0"]
     variables = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "cct_lightning", *words], env=variables, capture_output=True, text=True
-    )
+    done = run_cct(*words, environment=variables, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     after = json.loads((moved / "summary.json").read_text())
     assert after["epochs"] == 3

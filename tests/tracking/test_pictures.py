@@ -1,8 +1,6 @@
 """A picture of your own is in W&B's run file; with EMA it shows the weights that count."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 from tracking.test_media import inspected
+from warm import run_cct
 
 from cct_lightning.analysis.overlay import UNIFORM
 from cct_lightning.analysis.pictures import PICTURES, Maps, import_pictures
@@ -46,8 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--tracking.pictures=[my_lab.brightness,my_lab.broken]",
     ]  # fmt: skip
     variables = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "cct_lightning", *words]
-    done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True)
+    done = run_cct(*words, environment=variables, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "log.txt").write_text(done.stdout)
     return folder
