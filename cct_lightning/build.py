@@ -23,6 +23,7 @@ from cct_lightning.data.input_spec import stored_input_spec
 from cct_lightning.errors import InputError, TrainingFailed
 from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
+from cct_lightning.runs.early_terminate import EarlyTerminate
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
 from cct_lightning.runs.labels import closing_lines, costs, nothing_left, relative, start_message
@@ -145,7 +146,8 @@ class Run:
             self.trainer.fit(self.model, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
             if self.record is not None:
                 self.record.read_back()
-            if folder is not None and self.options.test_best and self.data.has_test:
+            stopped = self.record is not None and self.record.is_stopped
+            if folder is not None and self.options.test_best and self.data.has_test and not stopped:
                 self.trainer.test(
                     tested, datamodule=self.data, ckpt_path=folder.to_test, verbose=False, weights_only=True
                 )
@@ -299,6 +301,7 @@ def _callbacks(
         GradientNorm(),
         StopOnNonFiniteLoss(run_dir=folder.path),
         PredictionsFile(run_dir=folder.path),
+        *EarlyTerminate.of(folder),
     ]
     if watched := built.tracking.watch:
         found.append(Watch(log=watched))

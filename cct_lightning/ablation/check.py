@@ -1,16 +1,22 @@
 """Checks the runs of a grid before the first one starts, with the parser and the classes that the runs will use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cct_lightning.ablation.grid import GridRun
+import yaml
+from jsonargparse import Namespace
+
+from cct_lightning.ablation.grid import GridRun, words
 from cct_lightning.ablation.plan import Checked
+from cct_lightning.ablation.values import Linked
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import instantiate, parse, plain
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.labels import costs
 from cct_lightning.tracking.progress import quiet_libraries
+
+_SHOWN = 20  # combinations in a message
 
 
 def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
@@ -21,24 +27,53 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
         prepare: Also download and decode the data, so that no run finds it missing.
 
     Raises:
-        InputError: A run that would not start.
+        InputError: Runs that would not start: the first one and why, and how to go on without all of them.
     """
     quiet_libraries()
-    known: dict[str, dict[str, Any]] = {}
-    checked = []
+    known: dict[str, dict[str, Any] | InputError] = {}
+    checked: list[Checked] = []
+    failed: list[tuple[GridRun, InputError]] = []
     for run in runs:
+        key = run.variant
         try:
-            options = parse("fit", run.arguments)
+            options = parse("fit", [*run.arguments, *words(run.example)])
             config = ResolvedConfig.resolve(plain(options))
             # Many runs differ in the seed alone.
             key = str({name: value for name, value in config.flat.items() if name != SEED})
             if key not in known:
-                built = instantiate("fit", options)
-                if prepare:
-                    built.data.prepare()
-                known[key] = costs(built.model)
+                known[key] = _costs(options, prepare=prepare and not failed)
         except InputError as error:
-            raise InputError(f"The run {run.name} would not start: {error}") from error
-        cost, epochs = known[key], options.trainer.max_epochs or 0
+            known[key] = error
+        cost = known[key]
+        if isinstance(cost, InputError):
+            failed.append((run, cost))
+            continue
+        epochs = options.trainer.max_epochs or 0
         checked.append(Checked(run=run, config=config, params=cost["params"], macs=cost["macs"], epochs=epochs))
+    if failed:
+        first, why = failed[0]
+        raise InputError(f"The run {first.name} would not start: {why}{_without(failed, runs)}") from why
     return checked
+
+
+def _costs(options: Namespace, *, prepare: bool) -> dict[str, Any]:
+    built = instantiate("fit", options)
+    if prepare:
+        built.data.prepare()
+    return costs(built.model)
+
+
+def _without(failed: Sequence[tuple[GridRun, InputError]], runs: Sequence[GridRun]) -> str:
+    """Say what to add to the file so that the other runs are planned; nothing where none or too many would be left."""
+    entries = list(dict.fromkeys(_entry(run.choices) for run, _ in failed))
+    if len(failed) == len(runs) or len(entries) > _SHOWN:
+        return ""
+    return (
+        f" Of {len(runs)} runs {len(failed)} would not start; to train the others, add to the file: "
+        f"exclude: [{', '.join(entries)}]"
+    )
+
+
+def _entry(choices: Mapping[str, Any]) -> str:
+    plain = {key: str(value) if isinstance(value, Linked) else value for key, value in choices.items()}
+    return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000).strip()

@@ -1,39 +1,58 @@
-"""A grid of runs: a file in the format of W&B's sweeps, and its runs.
+"""A grid of runs, or a search: a file in the format of W&B's sweeps, and its runs.
 
 Source: https://docs.wandb.ai/models/sweeps/define-sweep-configuration. `wandb sweep FILE` takes the same file
-unchanged, so a value reaches `cct fit` here as `wandb agent` writes it: `--key=value`.
+unchanged, so a value reaches `cct fit` here as `wandb agent` writes it: `--key=value`. What W&B cannot know (`OURS`),
+`to_wandb.py` writes in its terms.
 """
 
 import dataclasses
-import hashlib
-import itertools
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from cct_lightning.config.options import SEED, text
+from cct_lightning.ablation.combine import Combination, combinations, excluded_values, file_name, variant_name
+from cct_lightning.ablation.search import FIRST_DRAWS, Search, read_hyperband, read_search, space_of
+from cct_lightning.ablation.values import (
+    RESERVED,
+    Distribution,
+    Linked,
+    checked,
+    flat_entries,
+    options_in,
+    read_values,
+)
+from cct_lightning.config.options import SEED
+from cct_lightning.config.recipes import linked_options
 from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.runs.hyperband import Hyperband
 from cct_lightning.system.places import local_path
 
 _NEEDED = ("program", "command", "method", "parameters")
+# Fields that W&B's sweeps do not have.
+OURS = ("exclude", "design", "seeds", "sampler_seed")
 # What W&B's sweep files may hold, and a grid may carry.
-_FIELDS = (*_NEEDED, "name", "description", "metric", "project", "entity", "run_cap")
-# What says where a run goes is the engine's to say.
-_RESERVED = ("run_dir", "resume", "config")
+_FIELDS = (*_NEEDED, "name", "description", "metric", "project", "entity", "run_cap", "early_terminate", *OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A grid as its file has it."""
+    """A grid or a search as its file has it."""
 
-    name: str  # of the ablation: that of the file
+    name: str  # of the ablation: the field `name`, else that of the file
+    file: str  # the name of the file, without its ending
     command: tuple[str, ...]  # words after `cct fit` that all runs share, such as `--config=cifar10`
     parameters: dict[str, tuple[Any, ...]]  # option of `cct fit` -> its values, in the order of the file
+    drawn: dict[str, Distribution] = field(default_factory=dict)  # option -> what a search draws from
+    exclude: tuple[Mapping[str, Any], ...] = ()  # combinations that are left out
+    design: Literal["full", "one_at_a_time"] = "full"
+    run_cap: int | None = None
+    search: Search | None = None
+    hyperband: Hyperband | None = None
+    tracking: dict[str, str] = field(default_factory=dict)  # W&B's project and entity, where the file names them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +62,24 @@ class GridRun:
     name: str  # of its folder: variant and seed
     variant: str  # what differs from the other runs, the seed apart: `arch=cct_7_3x2-pool=seqpool`
     index: int  # place in the grid, from 0
-    parameters: dict[str, Any]  # option of `cct fit` -> value
+    parameters: dict[str, Any]  # option of `cct fit` -> value, as far as it is known before the run starts
     command: tuple[str, ...]  # words after `cct fit` that all runs of the grid share
+    example: dict[str, Any] = field(default_factory=dict)  # what it may choose, to check that it would start
+    choices: dict[str, Any] = field(default_factory=dict)  # what `exclude` would name: varied option -> value
+    space: dict[str, Any] | None = None  # from what it chooses the others when it starts; see `bayes.py`
+    method: str = "grid"
+    hyperband: Hyperband | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)  # what the engine adds where the file does not say it
 
     @property
     def arguments(self) -> list[str]:
         """The words after `cct fit`, as `wandb agent` would write them."""
-        return [*self.command, *(f"--{key}={value}" for key, value in self.parameters.items())]
+        return [*self.command, *words(self.parameters)]
+
+
+def words(parameters: Mapping[str, Any]) -> list[str]:
+    """Return options as the words of a command."""
+    return [f"--{key}={value}" for key, value in parameters.items()]
 
 
 def ablations() -> dict[str, Path]:
@@ -75,7 +105,7 @@ def read_grid(path: Path) -> Grid:
     """Read a grid file.
 
     Raises:
-        InputError: It is not a sweep file of the method `grid` that runs `cct fit`.
+        InputError: It is not a sweep file that runs `cct fit`.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -86,41 +116,71 @@ def read_grid(path: Path) -> Grid:
     for key in _NEEDED:
         if key not in content:
             raise InputError(f"{path} has no field {key!r}: a grid needs {', '.join(_NEEDED)}.")
-    if content["method"] != "grid":
-        raise InputError(
-            f"The method of {path} is {content['method']!r}: `cct ablate` runs grids; "
-            "for other methods use `wandb sweep` and `wandb agent`."
-        )
     if not isinstance(content["parameters"], dict) or not content["parameters"]:
         raise InputError(f"{path} has no parameters: give a mapping such as model.pool: {{values: [seqpool, mean]}}.")
-    values = {str(key): _values(path, str(key), entry) for key, entry in content["parameters"].items()}
-    return Grid(name=path.stem, command=_command(path, content["program"], content["command"]), parameters=values)
+    name = content.get("name", path.stem)
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"The name of {path} is {name!r}: give a text.")
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
+        raise InputError(f"The run_cap of {path} is {run_cap!r}: give the most runs, a whole number from 1.")
+    search = read_search(str(path), content)
+    entries = flat_entries(str(path), content["parameters"])
+    values = read_values(str(path), {**entries, **_seeds(path, content, entries)}, draws=search is not None)
+    grid = Grid(
+        name=file_name(name, room=100),
+        file=path.stem,
+        command=_command(path, content["program"], content["command"]),
+        parameters={key: found for key, found in values.items() if not isinstance(found, Distribution)},
+        drawn={key: found for key, found in values.items() if isinstance(found, Distribution)},
+        design=_design(path, content),
+        run_cap=run_cap,
+        search=search,
+        hyperband=read_hyperband(str(path), content),
+        tracking={key: str(content[key]) for key in ("project", "entity") if content.get(key)},
+    )
+    if search is not None and not grid.drawn:
+        raise InputError(f"{path} searches nothing: give a parameter values or a range, or the method grid.")
+    _check_linked(path, grid)
+    found = excluded_values(str(path), content.get("exclude", []), {**grid.parameters, **grid.drawn})
+    return dataclasses.replace(grid, exclude=found)
 
 
-def _values(path: Path, key: str, entry: Any) -> tuple[Any, ...]:
-    where = f"Parameter {key} of {path}"
-    if key.startswith("-") or key in _RESERVED:
+def _seeds(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameter that `seeds: 5` is short for."""
+    count = content.get("seeds")
+    if count is None:
+        return {}
+    if type(count) is not int or count < 1:
+        raise InputError(f"The field seeds of {path} is {count!r}: give how many, such as 5 for the seeds 0 to 4.")
+    if SEED in entries:
+        raise InputError(f"{path} has the seeds twice: keep `seeds` or the parameter {SEED}.")
+    if content["method"] != "grid":
         raise InputError(
-            f"{where} cannot be part of a grid: name options of `cct fit` without dashes, such as model.pool."
+            f"The field seeds of {path} is for grids: a search draws single runs; repeat its best after it."
         )
-    if isinstance(entry, dict) and "parameters" in entry:
-        raise InputError(f"{where} is nested: write it flat, with dots, such as model.pool.")
-    if not isinstance(entry, dict) or set(entry) not in ({"value"}, {"values"}):
-        raise InputError(f"{where} needs `value: ...` or `values: [...]` and nothing else.")
-    values = entry.get("values", [entry.get("value")])
-    if not isinstance(values, list) or not values:
-        raise InputError(f"{where} needs a list of one value or more.")
-    return _checked(where, values)
+    return {SEED: {"values": list(range(count))}}
 
 
-def _checked(where: str, values: Sequence[Any]) -> tuple[Any, ...]:
-    for i, value in enumerate(values):
-        if value is None:
-            # W&B writes null as the text None, which no option takes.
-            raise InputError(f"{where} has the value null, which W&B cannot pass on: leave the option out instead.")
-        if str(value) in (str(other) for other in values[:i]):
-            raise InputError(f"{where} has the value {value} twice.")
-    return tuple(values)
+def _design(path: Path, content: Mapping[str, Any]) -> Literal["full", "one_at_a_time"]:
+    design = content.get("design", "full")
+    if design not in ("full", "one_at_a_time"):
+        hint = nearest(str(design), ("full", "one_at_a_time"))
+        raise InputError(f"The design of {path} is {design!r}: choose full or one_at_a_time.{hint}")
+    if content["method"] != "grid" and "design" in content:
+        raise InputError(f"The design of {path} is for grids: leave it out of a search.")
+    return "one_at_a_time" if design == "one_at_a_time" else "full"
+
+
+def _check_linked(path: Path, grid: Grid) -> None:
+    """Check that no option is set twice: by linked choices, or by one and a parameter."""
+    set_by = dict.fromkeys([*grid.parameters, *grid.drawn], "a parameter")
+    choices = {**grid.parameters, **{key: found.values or () for key, found in grid.drawn.items()}}
+    for key, values in choices.items():
+        for option in {option for value in values if isinstance(value, Linked) for option in value.options}:
+            if option in set_by:
+                raise InputError(f"{path} sets {option} by {key} and by {set_by[option]}: keep one of them.")
+            set_by[option] = key
 
 
 def _command(path: Path, program: Any, command: Any) -> tuple[str, ...]:
@@ -147,53 +207,76 @@ def override(grid: Grid, settings: Sequence[str]) -> Grid:
     Raises:
         InputError: Not of that form.
     """
-    parameters = dict(grid.parameters)
+    parameters, drawn = dict(grid.parameters), dict(grid.drawn)
     for setting in settings:
-        key, equals, text = setting.partition("=")
+        key, equals, given = setting.partition("=")
         key = key.lstrip("-")
-        if not equals or not key or key in _RESERVED:
+        if not equals or not key or key in RESERVED:
             raise InputError(
                 f"--set takes key=value with an option of `cct fit`, such as data.root=/data; got {setting!r}."
             )
         try:
-            value = yaml.safe_load(text)
+            value = yaml.safe_load(given)
         except yaml.YAMLError:
-            value = text
-        several = isinstance(value, list) and len(parameters.get(key, ())) > 1
+            value = given
+        several = isinstance(value, list) and (len(parameters.get(key, ())) > 1 or key in drawn)
         if several and not value:
             raise InputError(f"--set {key} needs one value or more.")
         # Text stays as typed, so that 1e-3 or 007 reach the option unchanged.
-        parameters[key] = _checked(f"--set {key}", value if several else [value if isinstance(value, list) else text])
-    return dataclasses.replace(grid, parameters=parameters)
+        single = value if isinstance(value, list) or linked_options(key, value) else given
+        found = checked(f"--set {key}", key, value if several else [single])
+        if key in drawn and several:
+            drawn[key] = Distribution(kind="categorical", fields={"values": found})
+        else:
+            drawn.pop(key, None)
+            parameters[key] = found
+    return dataclasses.replace(grid, parameters=parameters, drawn=drawn)
 
 
 def varied(grid: Grid) -> list[str]:
     """Return the parameters that take more than one value, the seed left out."""
-    return [key for key, values in grid.parameters.items() if len(values) > 1 and key != SEED]
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the last part of each dotted key where no other key has it, else the key itself."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
+    several = [key for key, values in grid.parameters.items() if len(values) > 1]
+    return [key for key in (*several, *grid.drawn) if key != SEED]
 
 
 def expand(grid: Grid) -> list[GridRun]:
-    """Return the runs of a grid, in the order of its file: the last parameter changes fastest."""
-    names, runs = short_names(varied(grid)), []
-    for index, values in enumerate(itertools.product(*grid.parameters.values())):
-        parameters = dict(zip(grid.parameters, values, strict=True))
-        shown = {key: text(v) if isinstance(v, Mapping) else v for key, v in parameters.items()}
-        variant = "-".join(f"{name}={shown[key]}" for key, name in names.items()) or grid.name
-        seed = f"-seed{parameters[SEED]}" if SEED in parameters else ""
-        name = file_name(variant, room=100) + seed
-        runs.append(GridRun(name=name, variant=variant, index=index, parameters=parameters, command=grid.command))
-    return runs
+    """Return the runs of a grid, in the order of its file: the last parameter changes fastest. Of a search, its draws.
+
+    Raises:
+        InputError: None is left, or a search has fewer combinations than it is to draw.
+    """
+    if grid.search is None:
+        found = combinations(grid.parameters, design=grid.design, exclude=grid.exclude)[: grid.run_cap]
+    else:
+        fixed = {key: values[0] for key, values in grid.parameters.items()}
+        # Those that `bayes` begins with stand for all: what it chooses later depends on results.
+        runs = grid.search.runs if grid.search.method == "random" else min(grid.search.runs, FIRST_DRAWS)
+        draws = grid.search.draw(grid.drawn, grid.exclude, runs=runs)
+        found = [{**fixed, **draws[index % runs]} for index in range(grid.search.runs)]
+    return [_run(grid, index, values) for index, values in enumerate(found)]
 
 
-def file_name(words: str, *, room: int) -> str:
-    """Return a text as a file name; where characters are lost, a hash keeps different texts apart."""
-    name = re.sub(r"[^\w.=-]+", "-", words).strip(".-")
-    if name == words and len(name) <= room:
-        return name
-    return f"{name[: room - 9]}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+def _run(grid: Grid, index: int, values: Combination) -> GridRun:
+    keys = varied(grid)
+    variant = variant_name(values, keys, alone=grid.name)
+    defaults: dict[str, Any] = {f"tracking.{key}": value for key, value in grid.tracking.items()}
+    if grid.search is not None:
+        defaults["test_best"] = False  # choosing among many runs by the test images would make them training data
+    parameters = options_in(values)
+    run = GridRun(
+        name=file_name(variant, room=100) + (f"-seed{values[SEED]}" if SEED in values else ""),
+        variant=variant,
+        index=index,
+        parameters=parameters,
+        command=grid.command,
+        method=grid.search.method if grid.search else "grid",
+        hyperband=grid.hyperband,
+        choices={key: values[key] for key in keys},
+        defaults={key: value for key, value in defaults.items() if key not in parameters},
+    )
+    if grid.search is None or grid.search.method == "random":
+        return run
+    name, space = f"trial-{index:03}", space_of(grid.search, grid.drawn, grid.exclude)
+    known = {key: value for key, value in parameters.items() if key in grid.parameters}
+    chosen = {key: value for key, value in parameters.items() if key not in known}
+    return dataclasses.replace(run, name=name, variant=name, parameters=known, example=chosen, space=space)

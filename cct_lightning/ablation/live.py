@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cct_lightning.ablation.plan import Planned, run_left, run_seconds, seconds_left
-from cct_lightning.runs.folder import Status
+from cct_lightning.runs.folder import DONE, Status
 from cct_lightning.runs.state import read_state
 from cct_lightning.system.durations import duration
 
 # In the order of the live table: the runs that matter most come first.
 _COLORS: dict[Status, str] = {
-    "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim", "finished": "green",
+    "failed": "red", "running": "cyan", "interrupted": "yellow", "waiting": "dim", "stopped": "blue",
+    "finished": "green",
 }  # fmt: skip
 _ORDER = list(_COLORS)
 _REASONS = 3  # failed runs whose reason a table tells
@@ -27,8 +28,7 @@ _REASONS = 3  # failed runs whose reason a table tells
 def refreshed(plan: Sequence[Planned]) -> list[Planned]:
     """Return the plan with the states of this moment; what has finished is not read again."""
     return [
-        item if item.state.status == "finished" else dataclasses.replace(item, state=read_state(item.folder))
-        for item in plan
+        item if item.state.status in DONE else dataclasses.replace(item, state=read_state(item.folder)) for item in plan
     ]
 
 

@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,23 @@ class Planned(Checked):
     def write_record(self) -> None:
         """Make the folder and note the run's place in the ablation there; what an earlier attempt noted stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        RunFolder(self.folder).note(
-            ablation=self.folder.parent.name,
-            variant=self.run.variant,
-            index=self.run.index,
-            command=list(self.run.command),
-            parameters=without_home(self.run.parameters),
-        )
+        files, run = RunFolder(self.folder), self.run
+        values: dict[str, Any] = {
+            "ablation": self.folder.parent.name,
+            "variant": run.variant,
+            "index": run.index,
+            "command": list(run.command),
+            "parameters": without_home(run.parameters),
+        }
+        if run.space is not None:
+            values["space"] = run.space
+            if "point" in files.record():  # it has chosen its values already
+                del values["variant"], values["parameters"]
+        if run.method != "grid":
+            values["method"] = run.method
+        if run.hyperband is not None:
+            values["early_terminate"] = vars(run.hyperband)
+        files.note(**values)
 
 
 def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
@@ -66,6 +76,12 @@ def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
     plan = []
     for checked in runs:
         run = checked.run
+        if run.space is not None:
+            own = folder / run.name  # its values, and so its results, are its own to choose
+            if own.exists() and not _same_space(RunFolder(own).record().get("space"), run.space):
+                raise InputError(f"{own} holds a run of another search: give another --out, or remove the folder.")
+            plan.append(Planned(**vars(checked), folder=own, state=read_state(own)))
+            continue
         path = by_results.get(checked.config.results_key) or waiting.get(_settings(run.command, run.parameters))
         if path is None:
             path = folder / run.name
@@ -76,6 +92,11 @@ def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
                 )
         plan.append(Planned(**vars(checked), folder=path, state=read_state(path)))
     return plan
+
+
+def _same_space(before: Any, now: Mapping[str, Any]) -> bool:
+    """Tell whether runs choose from the same; what is excluded may change."""
+    return isinstance(before, Mapping) and all(before.get(key) == now[key] for key in ("search", "parameters"))
 
 
 def _settings(command: Any, parameters: Any) -> str:

@@ -5,6 +5,7 @@
 The module imports neither torch nor Lightning: a worker starts in a second.
 """  # fmt: skip
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from cct_lightning.ablation.grid import words
 from cct_lightning.ablation.plan import Planned
-from cct_lightning.runs.folder import RunFolder
+from cct_lightning.errors import InputError
+from cct_lightning.runs.folder import DONE, RunFolder
 from cct_lightning.runs.interrupts import STOPPED
 from cct_lightning.runs.lock import LOCKED_VARIABLE, take_lock
 from cct_lightning.runs.state import RunState, read_state
@@ -43,7 +46,7 @@ class Job:
 def job_of(item: Planned, *, threads: int) -> Job:
     """Return what a worker is to do for a run of the plan, with so many threads of the CPU."""
     tracking = {"tracking.group": item.folder.parent.name, "tracking.name": item.run.name}
-    extra = [f"--{key}={value}" for key, value in tracking.items() if key not in item.run.parameters]
+    extra = words({key: v for key, v in {**tracking, **item.run.defaults}.items() if key not in item.run.parameters})
     # A run that failed before this command gets one more try, any other one two.
     attempts = 1 if item.state.status == "failed" else 2
     arguments = [*item.run.arguments, *extra, f"--run_dir={item.folder}"]
@@ -60,7 +63,7 @@ def run_task(folder: Path) -> int:
     threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     job = Job(**{**RunFolder(folder).record()["job"], "threads": threads})
     status = run_job(job, signals=(signal.SIGTERM, signal.SIGUSR1))
-    return 0 if status == "finished" else 1
+    return 0 if status in DONE else 1
 
 
 def trial(config: dict[str, Any]) -> None:
@@ -80,13 +83,30 @@ def run_job(job: Job, *, signals: Sequence[signal.Signals] = ()) -> str:
         files.note(reason="another process trains in this folder")
         return "failed"
     with lock:
+        if (chosen := _chosen(files)) is None:
+            return "failed"
+        job = dataclasses.replace(job, arguments=[*job.arguments[:-1], *words(chosen), job.arguments[-1]])
         for _ in range(job.attempts):
-            if _state(files).status == "finished" or _stopping(files):
+            if _state(files).status in DONE or _stopping(files):
                 break
             code = _attempt(job, files, lock, signals)
             if _state(files).status != "failed" or code == _BAD_INPUT:
                 break
         return _state(files).status
+
+
+def _chosen(files: RunFolder) -> dict[str, Any] | None:
+    """Return the options that a run of a search by `bayes` has chosen, which it does first; None where it cannot."""
+    record = files.record()
+    if "space" in record and "chosen" not in record:
+        from cct_lightning.ablation.bayes import choose
+
+        try:
+            choose(files)
+        except InputError as error:
+            files.note(reason=str(error))
+            return None
+    return dict(files.record().get("chosen", {}))
 
 
 def _state(files: RunFolder) -> RunState:
@@ -132,7 +152,7 @@ def _attempt(job: Job, files: RunFolder, lock: IO[str], signals: Sequence[signal
             signal.signal(number, pass_on)
         # One that is told to stop before it can save dies of the signal: it has not failed, and is not tried again.
         stopped = _wait(child, files) or child.returncode in STOPPED or told
-    if _state(files).status != "finished" and child.returncode != 0 and not stopped:
+    if _state(files).status not in DONE and child.returncode != 0 and not stopped:
         files.note(reason=_reason(child.returncode, files, start))
     return child.returncode
 

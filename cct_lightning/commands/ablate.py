@@ -10,8 +10,9 @@ from cct_lightning.ablation.engine import Node, Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, state_table, watching
 from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
+from cct_lightning.ablation.to_wandb import write_sweep
 from cct_lightning.errors import InputError
-from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.folder import DONE, RunFolder
 from cct_lightning.runs.lock import take_lock
 from cct_lightning.system.durations import duration
 from cct_lightning.system.importing import require_extra
@@ -35,6 +36,7 @@ def ablate(
     sbatch: Sequence[str] = (),
     dry_run: bool = False,
     status: bool = False,
+    to_wandb: str | None = None,
 ) -> None:
     """Train every run of a grid on the GPUs or cores there are; the same command again continues what was killed.
 
@@ -51,6 +53,7 @@ def ablate(
         sbatch: Other options of sbatch, such as account=my_lab mem=32G.
         dry_run: Print the plan and stop: runs, parameters, MACs, estimated time.
         status: Print how far each run is, and stop.
+        to_wandb: Write a file that `wandb sweep` takes, for a grid with fields that W&B does not know, and stop.
 
     Raises:
         InputError: A grid, an option or data with which the runs would not start.
@@ -60,12 +63,19 @@ def ablate(
         require_extra("ablate", "ray", purpose="cct ablate")
     # Parsed first, since the imports take seconds.
     settings = override(read_grid(find_grid(grid)), set)
+    if to_wandb is not None:
+        write_sweep(settings, find_grid(grid), to_wandb)
+        return
+    if settings.search is not None and settings.search.method == "bayes" and not (dry_run or status):
+        require_extra("search", "optuna", purpose="the method bayes")
     from cct_lightning.ablation.check import check_runs
 
     def share(nodes: Sequence[Node]) -> Share:
         return divide(nodes, runs=len(plan), cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run)
 
     folder = local_path(out).absolute() / settings.name
+    if (old := folder.with_name(settings.file)).is_dir():  # of a version that did not follow `name`
+        folder = old
     if not slurm and (partition or time or sbatch):
         raise InputError("--partition, --time and --sbatch are options of a SLURM job: give --slurm, too.")
     options = (
@@ -89,7 +99,7 @@ def ablate(
         if power := expected_power(folder, [item.run.variant for item in plan]):
             print(power)
         return
-    if slurm and (unfinished := [item for item in plan if item.state.status != "finished"]):
+    if slurm and (unfinished := [item for item in plan if item.state.status not in DONE]):
         check_accepted(options, runs=len(unfinished))
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder)
@@ -97,7 +107,7 @@ def ablate(
         raise InputError(f"Another `cct ablate` works on {folder}: wait for it, or give another --out.")
     interrupted = False
     with lock:
-        todo = [item for item in plan if item.state.status != "finished"]
+        todo = [item for item in plan if item.state.status not in DONE]
         print(f"{settings.name}: {len(plan)} runs, {len(plan) - len(todo)} finished before, in {folder}", flush=True)
         if slurm:
             _submit(todo, folder, options)
@@ -114,7 +124,7 @@ def ablate(
 
 def _print_state(plan: Sequence[Planned], folder: Path) -> None:
     queue, note = {}, ""
-    if any(item.state.status != "finished" for item in plan):
+    if any(item.state.status not in DONE for item in plan):
         try:
             queue = in_queue(folder)
         except InputError as error:  # on a machine that sees the folder but not the cluster, for instance
@@ -140,7 +150,7 @@ def _conclude(plan: Sequence[Planned], folder: Path, *, interrupted: bool) -> No
     failed = [item for item in plan if item.state.status == "failed"]
     for item in failed:
         print(f"  {item.run.name} failed: {item.state.reason}; see {item.folder / RunFolder.LOG}")
-    left = [item for item in plan if item.state.status not in ("finished", "failed")]
+    left = [item for item in plan if item.state.status not in (*DONE, "failed")]
     if interrupted or left:
         print("The same command again continues.")
         raise SystemExit(_INTERRUPTED if interrupted else _FAILED)

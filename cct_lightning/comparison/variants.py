@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cct_lightning.ablation.grid import short_names
+from cct_lightning.ablation.combine import short_names
 from cct_lightning.comparison.columns import Column, find_columns
 from cct_lightning.comparison.runs import Run, beside_others, differing, values_of
 from cct_lightning.comparison.statistics import Difference, difference, holm, mean

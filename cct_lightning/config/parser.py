@@ -18,7 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.compat import whole_numbers_first
 from cct_lightning.config.one_sentence import OneSentence, class_problem
-from cct_lightning.config.options import CLASSES, DEFAULT_SEED, SEED, WHOLE_OR_SHARE
+from cct_lightning.config.options import CLASSES, DEFAULT_SEED, PARTS, SEED, WHOLE_OR_SHARE
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
@@ -116,6 +116,9 @@ def parse(command: str, args: Sequence[str], *, base: Mapping[str, Any] | None =
     """
     options: Namespace = run_parser(command).parse_args(expand_configs(args, base=base))
     for key in CLASSES:
+        # Of a type that takes any text, the parser takes this for one, too; it means what the model's name decides.
+        if options.get(key) == "null" and key.removeprefix("model.") in PARTS:
+            options[key] = None
         if options.get(key) is not None:
             part = BASES.get(key)
             options[key] = complete_spec(key, options[key], *part) if part else plain_spec(key, options[key])

@@ -12,6 +12,7 @@ from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.system.places import local_path
 
+_GROUPS = ("model", "data", "trainer", "tracking")
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -100,7 +101,7 @@ def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None
     Raises:
         InputError: No such recipe.
     """
-    words, configs, rest = iter(args), [dict(base or {})], list[str]()
+    words, configs, rest = iter([plain for word in args for plain in _unlinked(word)]), [dict(base or {})], list[str]()
     for word in words:
         given = re.fullmatch(r"(?:--config|-c)(?:=(.*))?|-c([^=].*)", word, re.DOTALL)  # -cNAME is argparse's, too
         if given is None:
@@ -111,6 +112,43 @@ def expand_configs(args: Sequence[str], *, base: Mapping[str, Any] | None = None
     _let_batch_size_win(rest, configs)
     rest = _with_arguments(rest, configs)
     return [*(f"--config={yaml.safe_dump(config, sort_keys=False)}" for config in configs if config), *rest]
+
+
+def linked_options(key: str, value: Any) -> dict[str, Any] | None:
+    """Return the options that a linked choice of a grid stands for; None where a value is none.
+
+    `size: {name: big, model.embed_dim: 256, model.depth: 7}` sets two options, and its name is what tables show.
+
+    Args:
+        key: What the grid calls the choice: any word that is no option and no group of them.
+        value: One of its values.
+
+    Raises:
+        InputError: An option without a dot.
+    """
+    if "." in key or key in _GROUPS or not isinstance(value, Mapping) or "name" not in value:
+        return None
+    found = {str(option): item for option, item in value.items() if option != "name"}
+    if wrong := [option for option in found if "." not in option]:
+        raise InputError(
+            f"The choice {value['name']} of {key} sets {wrong[0]!r}: give options by their whole names, such as "
+            "model.depth."
+        )
+    return found
+
+
+def _unlinked(word: str) -> list[str]:
+    """Return a word as the parser takes it: the options of a linked choice, and null where W&B's agent writes None."""
+    key, equals, value = word.partition("=")
+    if value == "None":
+        return [f"{key}=null"]
+    if not equals or not value.startswith("{") or not re.search(r"\bname\b", value):
+        return [word]
+    try:
+        options = linked_options(key.removeprefix("--"), yaml.safe_load(value))
+    except yaml.YAMLError:
+        return [word]
+    return [word] if options is None else [plain for name, v in options.items() for plain in _unlinked(f"--{name}={v}")]
 
 
 def _let_batch_size_win(words: Sequence[str], configs: list[dict[str, Any]]) -> None:

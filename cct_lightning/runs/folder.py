@@ -18,8 +18,10 @@ from cct_lightning.system.atomic import write_json
 from cct_lightning.system.machine import started_by_hand
 from cct_lightning.system.places import local_path
 
-# running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait.
-Status = Literal["waiting", "running", "trained", "interrupted", "failed", "finished"]
+# running -> trained -> finished; a run that ended early is interrupted or failed, one of a grid may wait, and one that
+# was worse than most others is stopped for good.
+Status = Literal["waiting", "running", "trained", "interrupted", "failed", "stopped", "finished"]
+DONE: tuple[Status, ...] = ("finished", "stopped")  # nothing is left to do
 
 # Processes of one launch agree on the folder through this variable, which Lightning's subprocess launcher inherits.
 RUN_DIR_VARIABLE = "CCT_RUN_DIR"
@@ -99,7 +101,7 @@ class RunFolder:
             InputError: The folder's config.yaml is damaged, or it is done with another option of the Trainer.
         """
         summary, stored = self.summary(), self.config()
-        if summary.get("status") != "finished" or "train_seconds" not in summary or stored is None:
+        if summary.get("status") not in DONE or "train_seconds" not in summary or stored is None:
             return False
         before, now = ({key: _limit(c, key) for key in _LENGTHS} for c in (stored, asked))
         stopped_by = summary.get("stopped_by")
@@ -120,7 +122,7 @@ class RunFolder:
                     f"The run in {self.path} is finished, and {key} was {was} where {wanted} is asked for: choose "
                     "another --run_dir, or train longer."
                 )
-        return TEST_ACC in summary or not asked.options.get("test_best", True)
+        return summary["status"] == "stopped" or TEST_ACC in summary or not asked.options.get("test_best", True)
 
     def check_writable(self) -> None:
         """Raise `InputError` where the folder, or the nearest parent that exists, cannot be written."""

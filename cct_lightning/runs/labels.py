@@ -58,6 +58,8 @@ def nothing_left(summary: dict[str, Any]) -> str:
     stopped_by = summary.get("stopped_by", "max_epochs")
     if stopped_by == "callback":
         why, more = "a callback stopped it", "another --trainer.callbacks, or a larger --trainer.max_epochs"
+    elif stopped_by == "early_terminate":
+        why, more = "it was worse than most others of its ablation", "a larger --trainer.max_epochs"
     else:
         why, more = f"it has reached trainer.{stopped_by}", f"a larger --trainer.{stopped_by}"
     return f"The run is finished ({why}): nothing is left to do. Train longer with {more}."

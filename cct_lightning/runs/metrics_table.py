@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,13 @@ def read_metrics(path: Path) -> pd.DataFrame:
     """
     rows = present_rows(complete_rows(path.read_text(encoding="utf-8")))
     return pd.read_csv(io.StringIO(to_csv(rows, sorted({key: None for row in rows for key in row}))))
+
+
+def history(path: Path, name: str) -> list[float]:
+    """Return the finite values of a metric in a metrics.csv of today's version; none where there is no file."""
+    try:
+        rows = complete_rows(path.read_text(encoding="utf-8"))
+    except OSError:
+        return []
+    found = [float(row[name]) for row in rows if row.get(name)]
+    return [value for value in found if math.isfinite(value)]

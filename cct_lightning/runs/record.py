@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.batch import Batch
 from cct_lightning.runs.checkpoints import RunCheckpoint
+from cct_lightning.runs.early_terminate import EarlyTerminate
 from cct_lightning.runs.environment import environment
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
@@ -29,12 +30,14 @@ def memory_gb(device: torch.device) -> float | None:
 
 
 def _stopped_by(trainer: pl.Trainer) -> str:
-    """Return which of the Trainer's limits ended the training, by its option's name, or `callback`."""
+    """Return what ended the training: the name of the Trainer's limit, `early_terminate`, or `callback`."""
     whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch  # an epoch that was cut short is counted, too
     if whole and trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
         return "max_epochs"
     if 0 < trainer.max_steps <= trainer.global_step:
         return "max_steps"
+    if any(isinstance(callback, EarlyTerminate) and callback.stopped for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        return "early_terminate"
     timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return "max_time" if any(left is not None and left <= 0 for left in timers) else "callback"
 
@@ -74,6 +77,11 @@ class RunRecord(Callback):
     def read_back(self) -> None:
         """Take over what processes of the Trainer's own have written: ddp_fork and ddp_spawn train in such alone."""
         self.summary |= self.folder.summary()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run was stopped because it was worse than most others of its ablation."""
+        return self.summary.get("stopped_by") == "early_terminate"
 
     @property
     def elapsed(self) -> float:
@@ -196,9 +204,9 @@ class RunRecord(Callback):
         self._update(trainer, **metrics)
 
     def finish(self, trainer: pl.Trainer) -> None:
-        """Mark the run as finished: training and test are done."""
+        """Mark the run as finished, or as stopped for good: training and test are done."""
         self.read_back()
-        self._update(trainer, status="finished", seconds=round(self.elapsed, 2))
+        self._update(trainer, status="stopped" if self.is_stopped else "finished", seconds=round(self.elapsed, 2))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Mark the run as interrupted or failed, with the reason."""

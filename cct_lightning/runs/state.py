@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cct_lightning.runs.folder import RunFolder, Status
+from cct_lightning.runs.folder import DONE, RunFolder, Status
 from cct_lightning.runs.lock import is_locked
 from cct_lightning.runs.metrics import BEST_VAL_ACC, TEST_ACC, VAL_ACC, counts_from_zero
 
@@ -17,11 +17,11 @@ _TAIL = 1 << 16  # bytes of metrics.csv that hold the last validation
 class RunState:
     """The state of a run."""
 
-    status: Status  # `interrupted` runs have begun and are not running
+    status: Status  # `interrupted` runs have begun and are not running, `stopped` ones are not to go on
     reason: str = ""  # why it failed
     epoch: int = 0  # epochs completed
     accuracy: float | None = None  # in the test of a finished run, else in the last validation, 0 to 1; None before one
-    seconds: float | None = None  # wall time of a finished run
+    seconds: float | None = None  # wall time of a run that is done
     began: float | None = None  # when the current attempt began, seconds since 1970
     began_at: int = 0  # epochs that were completed then
 
@@ -30,10 +30,10 @@ def read_state(folder: Path, *, mine: bool = False) -> RunState:
     """Read the state of a run; `mine`: this process holds the lock and does not train, so the lock says nothing."""
     files = RunFolder(folder)
     summary, record = files.summary(), files.record()
-    if summary.get("status") == "finished":
+    if (done := summary.get("status")) in DONE:
         accuracy = summary.get(TEST_ACC, summary.get(BEST_VAL_ACC))
         seconds, epoch = summary.get("seconds"), int(summary.get("epochs", 0))
-        return RunState(status="finished", accuracy=accuracy, seconds=seconds, epoch=epoch)
+        return RunState(status=done, accuracy=accuracy, seconds=seconds, epoch=epoch)
     epoch, accuracy = _last_validation(files / files.METRICS)
     status: Status = "waiting"
     if not mine and is_locked(folder):

@@ -12,7 +12,8 @@ from small_grid import GRID
 from wandb.wandb_agent import Agent
 
 from cct_lightning.ablation.check import check_runs
-from cct_lightning.ablation.grid import ablations, expand, file_name, find_grid, override, read_grid
+from cct_lightning.ablation.combine import file_name
+from cct_lightning.ablation.grid import ablations, expand, find_grid, override, read_grid
 from cct_lightning.errors import InputError
 
 SWEEP = {
@@ -104,10 +105,10 @@ def test_every_variant_of_every_shipped_grid_would_start() -> None:
         ({"parameters": {}}, "no parameters"),
         ({"parameters": {"model.pool": ["mean"]}}, "value"),
         ({"parameters": {"model.pool": {"values": "mean"}}}, "list"),
-        ({"parameters": {"model.pool": {"values": ["mean", None]}}}, "null"),
         ({"parameters": {"seed_everything": {"values": [0, 0]}}}, "twice"),
-        ({"parameters": {"model.optim.lr": {"min": 0, "max": 1}}}, "values"),
-        ({"parameters": {"model": {"parameters": {"pool": {"value": "mean"}}}}}, "dots"),
+        ({"parameters": {"model.optim.lr": {"min": 0.0, "max": 1}}}, "is a range, and the method grid needs `values"),
+        ({"parameters": {"model": {"parameters": {}}}}, "mapping of options"),
+        ({"parameters": {"model": {"parameters": {"pool": {"value": 1}}}, "model.pool": {"value": 2}}}, "twice"),
         ({"parameters": {"run_dir": {"value": "x"}}}, "cannot be part"),
         ({"command": ["python", "train.py", "${args}"]}, "cct fit"),
         ({"command": ["${program}", "fit"]}, "cct fit"),
