@@ -14,7 +14,7 @@ from typing import Any
 
 from cct_lightning.ablation.combine import is_excluded, variant_name
 from cct_lightning.ablation.search import FIRST_DRAWS, TRIES, Search, values_at
-from cct_lightning.ablation.values import Distribution, options_in, read_values
+from cct_lightning.ablation.values import Distribution, linked_in, options_in, read_values
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import DONE, RunFolder
 from cct_lightning.runs.lock import take_lock
@@ -56,8 +56,13 @@ def choose(files: RunFolder) -> None:
         else:
             raise InputError("the search has tried every combination: lower its run_cap")
         chosen = options_in(values)
-        name = variant_name(values, list(values), alone=record["variant"])
-        files.note(point=point, chosen=chosen, variant=name, parameters={**record["parameters"], **chosen})
+        files.note(
+            point=point,
+            chosen=chosen,
+            linked=linked_in(values),
+            variant=variant_name(values, list(values), alone=record["variant"]),
+            parameters={**record["parameters"], **chosen},
+        )
 
 
 def _told(files: RunFolder, search: Search) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cct_lightning.ablation.grid import GridRun
+from cct_lightning.ablation.values import linked_in
 from cct_lightning.config.options import without_home
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
@@ -45,7 +46,9 @@ class Planned(Checked):
             "command": list(run.command),
             "parameters": without_home(run.parameters),
         }
-        if run.space is not None:
+        if run.space is None:
+            values |= {"linked": found} if (found := linked_in(run.choices)) else {}
+        else:
             values["space"] = run.space
             if "point" in files.record():  # it has chosen its values already
                 del values["variant"], values["parameters"]

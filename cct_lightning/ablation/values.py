@@ -109,6 +109,12 @@ def options_in(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def linked_in(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the linked choices among values, in plain types: the name of each, and which options it sets."""
+    found = {key: value for key, value in values.items() if isinstance(value, Linked)}
+    return {key: {"name": value.name, "options": list(value.options)} for key, value in found.items()}
+
+
 def flat_entries(where: str, entries: Any, prefix: str = "") -> dict[str, Any]:
     """Return dotted option -> entry; W&B's nested form is `model: {parameters: {pool: {values: [...]}}}`.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median_low
 
 from cct_lightning.comparison.runs import read_runs
+from cct_lightning.comparison.search import is_search, search_notes
 from cct_lightning.comparison.statistics import ALPHA, MOST_SEEDS, POWER, Difference, least_difference
 from cct_lightning.comparison.variants import Comparison, compare_runs
 from cct_lightning.errors import InputError
@@ -19,7 +20,7 @@ def notes(comparison: Comparison) -> list[str]:
     """Return the sentences beside those of `method`: what the differences can show, and what stands in their way."""
     tested = _tested(comparison)
     power = [_power(tested, metric(comparison.metric))] if tested else []
-    return [*power, *_doubts(comparison), *_without_result(comparison)]
+    return [*search_notes(comparison), *power, *_doubts(comparison), *_without_result(comparison)]
 
 
 def method(comparison: Comparison) -> list[str]:
@@ -88,7 +89,8 @@ def _doubts(comparison: Comparison) -> list[str]:
     ablations = sorted({run.ablation for run in comparison.runs if run.ablation})
     if len(ablations) > 1:
         lines.append(f"The runs are of {len(ablations)} ablations: {_some(ablations)}.")
-    if single := [v.name for v in done if len(v.samples) == 1]:
+    single = [v.name for v in done if len(v.samples) == 1]
+    if single and not is_search(comparison):  # which tries each combination once
         lines.append(f"One seed, so no deviation and no test: {_some(single)}.")
     if repeated := [v.name for v in done if len(v.samples) < len(v.results)]:
         lines.append(f"Runs repeat a seed and count as one in the tests: {_some(repeated)}.")

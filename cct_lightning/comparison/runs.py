@@ -33,6 +33,7 @@ class Run:
         began: When its last attempt in an ablation began, in seconds since 1970; None when unknown.
         command: What repeats it in a terminal; empty where that is unknown.
         folder: Its folder; None for a run read from W&B.
+        linked: Choice of its grid that sets several options -> its `name`, and which `options` they are.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run:
     began: float | None = None
     command: str = ""
     folder: Path | None = None
+    linked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int | None:
@@ -54,8 +56,9 @@ class Run:
 
     @cached_property
     def compared(self) -> dict[str, Any]:
-        """Dotted option -> normal value, of those that can change a result, the seed left out."""
-        found = {key: value for key, value in self.config.results.items() if key != SEED}
+        """Dotted option -> normal value, of those that can change a result, the seed left out; linked choices first."""
+        found: dict[str, Any] = {key: choice["name"] for key, choice in self.linked.items()}
+        found |= {key: value for key, value in self.config.results.items() if key != SEED}
         return {**found, "model.arch": self.config.arch} if found.get("model.arch") == "compact" else found
 
 
@@ -114,6 +117,7 @@ def read_run(name: str, folder: Path) -> Run:
         began=record.get("began"),
         command=f"cct fit {shlex.join(_words(record)) or f'--config {tilde(str(folder / RunFolder.CONFIG))}'}",
         folder=folder,
+        linked=record.get("linked", {}),
     )
 
 
@@ -142,8 +146,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
 def differing(runs: Sequence[Run]) -> list[str]:
     """Return the options in which the results of runs may differ, the seed left out.
 
-    What the name of a model or a data set decides is left out where the name says it; a name is left out where the same
-    model has several.
+    What the name of a model, a data set or a linked choice decides is left out where the name says it; a name is left
+    out where the same model has several.
     """
     keys = dict.fromkeys(key for run in runs for key in run.compared)
     different = [key for key in keys if len(_values(runs, key)) > 1]
@@ -152,9 +156,13 @@ def differing(runs: Sequence[Run]) -> list[str]:
     parts = [frozenset({**run.compared, arch: None}.items()) for run in runs]
     if arch in different and not _decided(runs, arch, parts):
         different.remove(arch)
-    for parent in set(different) & set(DERIVED):
+    decides = {parent: {f"{parent.split('.')[0]}.{name}" for name in names} for parent, names in DERIVED.items()}
+    for run in runs:
+        for choice, linked in run.linked.items():
+            decides.setdefault(choice, set()).update(linked["options"])
+    for parent in [key for key in decides if key in different]:
         names = [run.compared.get(parent) for run in runs]
-        children = {f"{parent.split('.')[0]}.{name}" for name in DERIVED[parent]}
+        children = {key for key in different for child in decides[parent] if f"{key}.".startswith(f"{child}.")}
         different = [key for key in different if key not in children or not _decided(runs, key, names)]
     return different
 

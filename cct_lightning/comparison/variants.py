@@ -239,7 +239,7 @@ def number(run: Run, key: str) -> float | None:
 
 
 def _option(runs: Sequence[Run], key: str, varying: Sequence[str]) -> str:
-    known = dict.fromkeys(name for run in runs for name in run.config.flat)
+    known = dict.fromkeys(name for run in runs for name in (*run.linked, *run.config.flat))
     matches = [key] if key in known else [name for name in known if name.endswith(f".{key}")]
     if not matches:
         last = [name.rpartition(".")[2] for name in known]

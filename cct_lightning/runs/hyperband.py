@@ -34,5 +34,5 @@ class Hyperband:
             return False
         band, sign = reached[-1], -1 if self.maximize else 1
         there = sorted(sign * values[band - 1] for values in (own, *others) if len(values) >= band)
-        threshold = there[int(len(there) / self.eta)]
+        threshold = there[int(1 / self.eta * len(there))]
         return (sign * own[band - 1] if self.strict else min(sign * value for value in own)) > threshold
