@@ -26,7 +26,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-TESTED_ELSEWHERE = ("docs/ablations.md", "docs/several_gpus.md", "docs/wandb.md")
+TESTED_ELSEWHERE = ("docs/ablations.md", "docs/grids.md", "docs/several_gpus.md", "docs/wandb.md")
 README = PAGES["README.md"]
 
 

@@ -1,8 +1,8 @@
 """The engine: Ray Tune places the runs of an ablation on the GPUs and cores of a machine or a cluster.
 
-Tune rather than plain Ray tasks: it places runs, starts those of a lost machine again, and has what a search needs, the
-samplers and the schedulers that stop bad runs early (`tune_config`). Ray keeps nothing that matters: see
-`runs/state.py`. Source: https://docs.ray.io/en/latest/tune.
+Tune rather than plain Ray tasks: it places runs and starts those of a lost machine again. Ray keeps nothing that
+matters, see `runs/state.py`: what a search tries next and which runs stop early is decided from the run folders, where
+Tune's samplers and schedulers would forget what they know when killed. Source: https://docs.ray.io/en/latest/tune.
 """
 
 import logging

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import yaml
 
 from cct_lightning.ablation.combine import Combination, combinations, excluded_values, file_name, variant_name
+from cct_lightning.ablation.fields import check_linked, read_command, read_design, read_seeds
 from cct_lightning.ablation.search import FIRST_DRAWS, Search, read_hyperband, read_search, space_of
 from cct_lightning.ablation.values import (
     RESERVED,
     Distribution,
-    Linked,
     checked,
     flat_entries,
     options_in,
@@ -126,14 +126,14 @@ def read_grid(path: Path) -> Grid:
         raise InputError(f"The run_cap of {path} is {run_cap!r}: give the most runs, a whole number from 1.")
     search = read_search(str(path), content)
     entries = flat_entries(str(path), content["parameters"])
-    values = read_values(str(path), {**entries, **_seeds(path, content, entries)}, draws=search is not None)
+    values = read_values(str(path), {**entries, **read_seeds(path, content, entries)}, draws=search is not None)
     grid = Grid(
         name=file_name(name, room=100),
         file=path.stem,
-        command=_command(path, content["program"], content["command"]),
+        command=read_command(path, content["program"], content["command"]),
         parameters={key: found for key, found in values.items() if not isinstance(found, Distribution)},
         drawn={key: found for key, found in values.items() if isinstance(found, Distribution)},
-        design=_design(path, content),
+        design=read_design(path, content),
         run_cap=run_cap,
         search=search,
         hyperband=read_hyperband(str(path), content),
@@ -141,59 +141,9 @@ def read_grid(path: Path) -> Grid:
     )
     if search is not None and not grid.drawn:
         raise InputError(f"{path} searches nothing: give a parameter values or a range, or the method grid.")
-    _check_linked(path, grid)
+    check_linked(path, grid.parameters, grid.drawn)
     found = excluded_values(str(path), content.get("exclude", []), {**grid.parameters, **grid.drawn})
     return dataclasses.replace(grid, exclude=found)
-
-
-def _seeds(path: Path, content: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameter that `seeds: 5` is short for."""
-    count = content.get("seeds")
-    if count is None:
-        return {}
-    if type(count) is not int or count < 1:
-        raise InputError(f"The field seeds of {path} is {count!r}: give how many, such as 5 for the seeds 0 to 4.")
-    if SEED in entries:
-        raise InputError(f"{path} has the seeds twice: keep `seeds` or the parameter {SEED}.")
-    if content["method"] != "grid":
-        raise InputError(
-            f"The field seeds of {path} is for grids: a search draws single runs; repeat its best after it."
-        )
-    return {SEED: {"values": list(range(count))}}
-
-
-def _design(path: Path, content: Mapping[str, Any]) -> Literal["full", "one_at_a_time"]:
-    design = content.get("design", "full")
-    if design not in ("full", "one_at_a_time"):
-        hint = nearest(str(design), ("full", "one_at_a_time"))
-        raise InputError(f"The design of {path} is {design!r}: choose full or one_at_a_time.{hint}")
-    if content["method"] != "grid" and "design" in content:
-        raise InputError(f"The design of {path} is for grids: leave it out of a search.")
-    return "one_at_a_time" if design == "one_at_a_time" else "full"
-
-
-def _check_linked(path: Path, grid: Grid) -> None:
-    """Check that no option is set twice: by linked choices, or by one and a parameter."""
-    set_by = dict.fromkeys([*grid.parameters, *grid.drawn], "a parameter")
-    choices = {**grid.parameters, **{key: found.values or () for key, found in grid.drawn.items()}}
-    for key, values in choices.items():
-        for option in {option for value in values if isinstance(value, Linked) for option in value.options}:
-            if option in set_by:
-                raise InputError(f"{path} sets {option} by {key} and by {set_by[option]}: keep one of them.")
-            set_by[option] = key
-
-
-def _command(path: Path, program: Any, command: Any) -> tuple[str, ...]:
-    given = map(str, command) if isinstance(command, list) else ()
-    words = [word for word in given if word not in ("${env}", "${interpreter}")]
-    words = [str(program) if word == "${program}" else word for word in words]
-    words = ["cct", *words[2:]] if words[:2] == ["-m", "cct_lightning"] else words
-    if words[:2] != ["cct", "fit"] or words[-1:] != ["${args}"] or any(word.startswith("${") for word in words[:-1]):
-        raise InputError(
-            f"The command of {path} must be a list that runs `cct fit`, "
-            'such as ["${env}", "${program}", "fit", "--config=cifar10", "${args}"] with the program cct.'
-        )
-    return tuple(words[2:-1])
 
 
 def override(grid: Grid, settings: Sequence[str]) -> Grid:

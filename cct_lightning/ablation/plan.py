@@ -124,7 +124,8 @@ def run_seconds(item: Planned, plan: Sequence[Planned]) -> float | None:
 
     None while no run has finished.
     """
-    done = [(other.run.variant, other.state.seconds) for other in plan if other.state.seconds is not None]
+    finished = [other for other in plan if other.state.status == "finished"]  # those that were stopped took less
+    done = [(other.run.variant, other.state.seconds) for other in finished if other.state.seconds is not None]
     alike = [seconds for variant, seconds in done if variant == item.run.variant]
     return statistics.fmean(alike or [seconds for _, seconds in done]) if done else None
 

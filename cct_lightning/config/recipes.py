@@ -129,6 +129,8 @@ def linked_options(key: str, value: Any) -> dict[str, Any] | None:
     if "." in key or key in _GROUPS or not isinstance(value, Mapping) or "name" not in value:
         return None
     found = {str(option): item for option, item in value.items() if option != "name"}
+    if not found:
+        return None
     if wrong := [option for option in found if "." not in option]:
         raise InputError(
             f"The choice {value['name']} of {key} sets {wrong[0]!r}: give options by their whole names, such as "

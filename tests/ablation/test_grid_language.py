@@ -1,6 +1,7 @@
 """What a grid file can say beside lists of values, and that W&B's agents run the same."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 
+Cct = Callable[..., tuple[int, str, str]]
 SHORT = {"trainer.max_epochs": {"value": 1}, "model.optim.warmup_epochs": {"value": 0}}
 SMALL = {"name": "small", "model.embed_dim": 64, "model.depth": 1}
 BIG = {"name": "big", "model.embed_dim": 128, "model.depth": 3, "data.mixing": None}
@@ -214,6 +216,23 @@ def test_what_a_grid_cannot_say_is_one_sentence(tmp_path: Path, fields: dict[str
     path.write_text(yaml.safe_dump({**GRID, **fields}))
     with pytest.raises(InputError, match=message):
         read_grid(path)
+
+
+def test_the_grids_of_the_docs(tmp_path: Path, cct: Cct, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = (Path(__file__).parents[2] / "docs" / "own_parts.md").read_text()
+    (tmp_path / "my_lab.py").write_text(own.partition("```python\n# my_lab.py\n")[2].partition("```")[0])
+    page = (Path(__file__).parents[2] / "docs" / "grids.md").read_text()
+    for name, text in re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        (tmp_path / name).write_text(text)
+    assert len(expand(read_grid(tmp_path / "sizes.yaml"))) == 15
+    lines = re.findall(r"^cct .*", page, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        code, _, err = cct(*line.split()[1:])
+        assert code == 0, err
+    assert len(agents_words(tmp_path / "sweep.yaml")) == 15
 
 
 def test_everything_excluded_is_one_sentence(tmp_path: Path) -> None:
