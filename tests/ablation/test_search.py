@@ -375,7 +375,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.Capture
     ablate(str(grid), out=str(tmp_path / "runs"))
     assert "2 runs, 2 finished before" in capsys.readouterr().out
 
-    comparison = compare(tmp_path / "runs")
+    comparison = compare(good.parent)
     assert comparison.metric == "best_val/acc"
     said = "\n".join(notes(comparison))
     assert f"Best of 2 runs: lr=0.003, {100 * json.loads(kept)['best_val/acc']:.2f} % ({runs[0].name})" in said
