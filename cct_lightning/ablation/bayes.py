@@ -21,6 +21,7 @@ from cct_lightning.runs.lock import take_lock
 from cct_lightning.runs.metrics_table import history
 from cct_lightning.runs.state import read_state
 
+_ASKED = 20  # times that Optuna is asked for values that no run has; then they are drawn
 _CHOOSING = ".choosing"  # in the folder of the ablation: locked by the run that chooses its values
 
 
@@ -47,7 +48,7 @@ def choose(files: RunFolder) -> None:
         enough = sum("value" in each or "intermediate_values" in each for each in told) >= FIRST_DRAWS
         for attempt in range(TRIES):
             point = search.point(record["index"], drawn, attempt)
-            if enough:
+            if enough and attempt < _ASKED:
                 seed = random.Random(f"{search.seed}/{record['index']}/{attempt}").getrandbits(32)
                 point = _ask(search, drawn, list(points.values()), told, seed=seed)
             values = values_at(drawn, point)

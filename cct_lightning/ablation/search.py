@@ -17,7 +17,7 @@ from cct_lightning.runs.hyperband import Hyperband
 from cct_lightning.runs.metrics import VAL_ACC, metric
 
 _METHODS = ("grid", "random", "bayes")
-TRIES = 100  # to draw a combination that is neither excluded nor there already
+TRIES = 10_000  # to draw a combination that is neither excluded nor there already
 FIRST_DRAWS = 10  # results before `bayes` begins to choose; its runs before that are drawn at random
 _LONGEST = 100_000  # validations of a run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cct_lightning.comparison.runs import Run
-from cct_lightning.config.recipes import merged, nested
+from cct_lightning.config.recipes import linked_options, merged, nested
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.system.atomic import write_json
@@ -102,9 +102,12 @@ class _Kept:
 def to_run(record: Mapping[str, Any]) -> Run:
     """Turn a record of the API, with `name`, `state`, `config` and `summary`, into a run."""
     options: dict[str, Any] = {}
+    linked: dict[str, dict[str, Any]] = {}
     # What a sweep has set is there by its dotted name, too, and alone where the run did not get to say more.
     for key, value in sorted(record["config"].items(), key=lambda item: "." not in item[0]):
-        if not key.startswith("_"):
+        if set_by_it := _linked(key, value):
+            linked[key] = {"name": str(value["name"]), "options": list(set_by_it)}
+        elif not key.startswith("_"):
             options = merged(options, nested(key, value))
     try:
         config = ResolvedConfig.resolve(options, stored=True)
@@ -121,4 +124,13 @@ def to_run(record: Mapping[str, Any]) -> Run:
         reason=str(summary.get("reason", "")) if status == "failed" else "",
         config=config,
         summary=summary,
+        linked=linked,
     )
+
+
+def _linked(key: str, value: Any) -> dict[str, Any] | None:
+    """Return the options of a sweep's linked choice, which the run's config has by themselves, too."""
+    try:
+        return linked_options(key, value)
+    except InputError:  # a mapping of another project's own making
+        return None

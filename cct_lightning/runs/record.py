@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,6 +41,16 @@ def _stopped_by(trainer: pl.Trainer) -> str:
         return "early_terminate"
     timers = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return "max_time" if any(left is not None and left <= 0 for left in timers) else "callback"
+
+
+def beside_sweep(config: ResolvedConfig, locked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run that are left to say in W&B's config, where what a sweep has set is locked.
+
+    Of a group that it has set in part (`model: {parameters: ...}`), the options go by their dotted names.
+    """
+    parts = {key for key, value in locked.items() if isinstance(value, Mapping) and key in config.options}
+    whole = {key: value for key, value in config.options.items() if key not in locked}
+    return whole | {key: value for key, value in config.flat.items() if key.split(".")[0] in parts}
 
 
 class RunRecord(Callback):
@@ -110,8 +121,8 @@ class RunRecord(Callback):
             if isinstance(logger, WandbLogger):
                 run = logger.experiment
                 options = self.config.options
-                if os.environ.get("WANDB_SWEEP_ID"):  # what a sweep has set is locked
-                    options = {key: value for key, value in options.items() if key not in run.config}
+                if os.environ.get("WANDB_SWEEP_ID"):
+                    options = beside_sweep(self.config, run.config.as_dict())
                 run.config.update({**options, "environment": where}, allow_val_change=True)
                 # Other x axes to choose from, which are in the same rows.
                 for name in ("epoch", "train/images_seen"):

@@ -93,6 +93,8 @@ def test_exclusions_are_drawn_anew(tmp_path: Path) -> None:
 
 
 def test_a_small_space_is_tried_once(tmp_path: Path) -> None:
+    wide = {**SPACE, "model.optim.lr": {"values": [1e-4 * i for i in range(1, 31)]}}
+    assert len(expand(search(tmp_path, parameters=wide, run_cap=180))) == 180
     small = {**SPACE, "model.optim.lr": {"value": 1e-3}}
     assert len(expand(search(tmp_path, parameters=small, run_cap=6))) == 6
     with pytest.raises(InputError, match="finds 6 different combinations and run_cap is 7"):

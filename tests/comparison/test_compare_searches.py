@@ -7,7 +7,11 @@ import pytest
 
 from cct_lightning.comparison.compare import compare
 from cct_lightning.comparison.notes import notes
+from cct_lightning.comparison.wandb_runs import to_run
+from cct_lightning.config.parser import parse, plain
+from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.runs.folder import RunFolder
+from cct_lightning.runs.record import beside_sweep
 from comparison.test_compare import done, write_run
 
 
@@ -29,6 +33,23 @@ def test_a_linked_choice_is_shown_by_its_name(tmp_path: Path) -> None:
     # Where the name says something else in another run, what it stands for is shown as well.
     write_linked(tmp_path / "other", "small", 3, pool="mean", score=0.9)
     assert set(compare(tmp_path).options) == {"size", "depth", "embed_dim", "pool"}
+
+
+def test_a_sweep_of_wandb_is_compared_like_the_grid() -> None:
+    """Of a nested group, W&B keeps what the sweep set, and lets a run say no more of it under that name."""
+    words = ["--config=digits", "--model.pool=mean", "--model.depth=3", "--model.optim.lr=0.001"]
+    config = ResolvedConfig.resolve(plain(parse("fit", words)))
+    size = {"name": "big", "model.depth": 3}
+    for sweep in (
+        {"model": {"pool": "mean", "optim": {"lr": 0.001}}, "size": size},
+        {"model.pool": "mean", "model.optim.lr": 0.001, "size": size},
+    ):
+        kept = {**sweep, **beside_sweep(config, sweep)}
+        run = to_run({"name": "a", "state": "finished", "config": kept, "summary": {}})
+        assert run.config.results == config.results
+        assert run.linked == {"size": {"name": "big", "options": ["model.depth"]}}
+    other = to_run({"name": "a", "state": "finished", "config": {"size": {"name": "x", "depth": 3}}, "summary": {}})
+    assert other.linked == {}
 
 
 @pytest.fixture
