@@ -67,8 +67,8 @@ class GridRun:
     example: dict[str, Any] = field(default_factory=dict)  # what it may choose, to check that it would start
     choices: dict[str, Any] = field(default_factory=dict)  # what `exclude` would name: varied option -> value
     space: dict[str, Any] | None = None  # from what it chooses the others when it starts; see `bayes.py`
-    method: str = "grid"
-    hyperband: Hyperband | None = None
+    method: str = "grid"  # or that of the search
+    hyperband: Hyperband | None = None  # by what it stops early
     defaults: dict[str, Any] = field(default_factory=dict)  # what the engine adds where the file does not say it
 
     @property

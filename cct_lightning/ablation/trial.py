@@ -103,8 +103,8 @@ def _chosen(files: RunFolder) -> dict[str, Any] | None:
 
         try:
             choose(files)
-        except InputError as error:
-            files.note(reason=str(error))
+        except Exception as error:  # of any class: Ray would keep it in its own files, and the state would be `waiting`
+            files.note(reason=str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}")
             return None
     return dict(files.record().get("chosen", {}))
 

@@ -319,6 +319,18 @@ def test_bayes_tries_nothing_twice(tmp_path: Path, started: list[list[str]]) -> 
     assert len({RunFolder(item.folder).record()["variant"] for item in plan}) == 4
 
 
+def test_what_goes_wrong_in_choosing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(files: RunFolder) -> None:
+        raise RuntimeError("of Optuna's")
+
+    monkeypatch.setattr("cct_lightning.ablation.bayes.choose", broken)
+    item = planned(tmp_path)[0]
+    item.write_record()
+    assert run_job(job_of(item, threads=1)) == "failed"
+    state = read_state(item.folder)
+    assert (state.status, state.reason) == ("failed", "RuntimeError: of Optuna's")
+
+
 def test_another_search_needs_another_folder(tmp_path: Path) -> None:
     for item in planned(tmp_path)[:1]:
         item.write_record()
