@@ -103,8 +103,9 @@ def cluster(address: str | None) -> Iterator[list[Node]]:
         os.environ.setdefault(key, value)
     import ray
 
-    # Nothing is stored in Ray's shared memory; this is the least it takes.
-    here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    # `local`, or Ray would join a cluster that it finds running on this machine, anybody's, and refuse the rest.
+    # Nothing is stored in its shared memory; this is the least it takes.
+    here = {"address": "local", "num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
     options: dict[str, Any] = here if address is None else {"address": address}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)

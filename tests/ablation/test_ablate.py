@@ -16,7 +16,7 @@ import torch
 from comparison.test_compare import SCORES, done, write_run
 from small_grid import CCT, EPOCHS, environment, write_grid
 
-from cct_lightning.ablation.engine import Node, Share, divide
+from cct_lightning.ablation.engine import Node, Share, cluster, divide
 from cct_lightning.ablation.grid import Grid, expand, override, read_grid
 from cct_lightning.ablation.plan import Checked, Planned, make_plan, run_seconds, seconds_left
 from cct_lightning.commands.ablate import ablate as ablate_here
@@ -245,6 +245,17 @@ def test_what_each_run_gets() -> None:
     for wrong in ({"gpus_per_run": 1.0}, {"gpus_per_run": -1.0}, {"cpus_per_run": 3}, {"cpus_per_run": 0}):
         with pytest.raises(InputError, match="per_run"):
             divide([Node(cpus=2, gpus=0)], runs=8, **wrong)
+
+
+def test_the_engine_starts_its_own_ray_beside_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+    with cluster(None) as nodes:
+        assert nodes == [Node(cpus=2, gpus=0)]
+    assert asked["address"] == "local"
 
 
 def test_a_run_fits_on_one_machine_of_a_cluster() -> None:
