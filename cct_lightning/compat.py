@@ -117,6 +117,15 @@ def make_restart_exact(trainer: Any, checkpoint: dict[str, Any], *, between_batc
         }
 
 
+def share_gradients_with_buckets(strategy: Any) -> None:
+    """Let DDP's gradients lie in the buckets that it reduces: no copy of each to its bucket and back in every step.
+
+    Lightning takes options of DDP in the constructor of the strategy alone, which it may choose by itself. An option
+    that a user gave to a strategy wins.
+    """
+    strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)
+
+
 def start_next_epoch(trainer: Any, checkpoint: dict[str, Any]) -> None:
     """Let a run with `max_steps` continue after a complete epoch: Lightning would restart in it, and train nothing.
 

@@ -1,9 +1,10 @@
 """A GPU that computes nothing, on a machine without one: torch's fake tensors know shapes, types and devices alone.
 
 What would raise on a real one raises here, a mixture of devices first of all, and so does what the CPU would wait for:
-a number, a shape that depends on values. Backward passes need a real one.
+a number, a shape that depends on values.
 """
 
+import collections
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,27 +19,23 @@ from torch.utils._pytree import tree_leaves
 from cct_lightning.data.augment import erasing, geometric, resample
 
 DEVICE = torch.device("cuda:0")
-VIEWS = (
-    "view",
-    "expand",
-    "slice",
-    "select",
-    "transpose",
-    "permute",
-    "unsqueeze",
-    "squeeze",
-    "detach",
-    "alias",
-    "split",
-)
+NO_KERNEL = ("device", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
 
 
 class Watch(TorchDispatchMode):
-    """Refuse float64 on a kind of device; on another one than the CPU refuse copies to the CPU and count the rest."""
+    """Refuse float64 on a kind of device; on another one than the CPU refuse copies to the CPU and count the rest.
+
+    Attributes:
+        launches: Operations that are no view: each launches a kernel at least; sums of large tensors, sorts and lists
+            of more than about a hundred tensors launch more.
+        wide: Those among them that read or write an int64 tensor on the device.
+        copies: Between devices.
+        waits: Copies that the CPU waits for.
+    """
 
     def __init__(self, device_type: str = DEVICE.type) -> None:
         super().__init__()
-        self.device_type, self.launches, self.copies, self.waits = device_type, 0, 0, 0
+        self.device_type, self.launches, self.wide, self.copies, self.waits = device_type, 0, 0, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
@@ -53,7 +50,9 @@ class Watch(TorchDispatchMode):
         copies = name in ("_to_copy", "copy_") and len({x.device.type for x in (*given, *made)}) > 1
         self.copies += copies
         self.waits += copies and not (kwargs or {}).get("non_blocking")  # of the CPU, until the copy is done
-        self.launches += not name.startswith(VIEWS)
+        launches = not func.is_view and name not in NO_KERNEL
+        self.launches += launches
+        self.wide += launches and any(x.dtype == torch.int64 for x in on_device)
         return result
 
 
@@ -65,12 +64,23 @@ def pretended_gpu() -> Iterator[Watch]:
     tables = (resample._bank, erasing._quantiles, geometric._kernels)
     for table in tables:  # none of real tensors, and none of fake ones stays
         table.cache_clear()
+    attention = nn.functional.scaled_dot_product_attention
     try:
+        nn.functional.scaled_dot_product_attention = _attention
         with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
             yield watch
     finally:
+        nn.functional.scaled_dot_product_attention = attention
         for table in tables:
             table.cache_clear()
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """The kernel that a GPU takes; torch asks the driver which, and without one takes none."""
+    if q.dtype == torch.float32:
+        op = torch.ops.aten._scaled_dot_product_efficient_attention
+        return op(q, k, v, None, q.requires_grad, dropout_p)[0]
+    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, dropout_p)[0]
 
 
 @contextlib.contextmanager
@@ -83,6 +93,43 @@ def autocast() -> Iterator[None]:
     finally:
         torch.set_autocast_enabled("cuda", False)
         torch.set_autocast_dtype("cuda", torch.float16)
+
+
+def backward(loss: Tensor) -> None:
+    """What `loss.backward()` does: autograd's own engine asks the driver for streams, its nodes do not."""
+    root = loss.grad_fn
+    assert root is not None
+    pending: collections.Counter[Any] = collections.Counter()  # how many gradients a node waits for
+    found, stack = {root}, [root]
+    while stack:
+        for node, _ in stack.pop().next_functions:
+            if node is not None:
+                pending[node] += 1
+                if node not in found:
+                    found.add(node)
+                    stack.append(node)
+    grads: dict[Any, dict[int, Tensor]] = {root: {0: torch.ones_like(loss)}}
+    ready: list[Any] = [root]
+    while ready:
+        node = ready.pop()
+        meant, given = node._input_metadata, grads.pop(node, {})
+        # Of a sum over what was broadcast, and in the type of the value, as the engine brings them.
+        for i, grad in given.items():
+            given[i] = grad.sum_to_size(meant[i].shape).to(meant[i].dtype)
+        if node.name() == "torch::autograd::AccumulateGrad":
+            node.variable.grad = given[0]
+            continue
+        result = node(*(given.get(i) for i in range(len(meant))))
+        for (above, i), grad in zip(
+            node.next_functions, result if isinstance(result, tuple) else (result,), strict=True
+        ):
+            if above is not None:
+                if grad is not None:
+                    sums = grads.setdefault(above, {})
+                    sums[i] = sums[i] + grad if i in sums else grad
+                pending[above] -= 1
+                if not pending[above]:
+                    ready.append(above)
 
 
 def to_gpu(module: nn.Module) -> nn.Module:

@@ -58,14 +58,15 @@ def epoch_of(trainer: pl.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}{of_all}"
 
 
-_SECONDS_SHOWN = 0.2  # of the metrics beside the bar: to read one, a GPU must finish its step
+_SECONDS_SHOWN = 1.0  # of the metrics beside the bar: to read one, a GPU must finish its step
+_DRAWN_PER_SECOND = 5  # by a thread, which the launching of kernels waits for; Lightning's default is 100
 
 
 class Progress(RichProgressBar):
     """Lightning's bar, without the version number and without the metrics that would wrap the line."""
 
     def __init__(self) -> None:
-        super().__init__(leave=False)
+        super().__init__(refresh_rate=_DRAWN_PER_SECOND, leave=False)
         self._shown: dict[str, Any] = {}
         self._read_at = -math.inf
 
@@ -84,7 +85,7 @@ class Progress(RichProgressBar):
             self.on_train_epoch_start(trainer, pl_module)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the metrics beside the bar, at most some tenths of a second old."""
+        """Return the metrics beside the bar, at most a second old."""
         now = time.monotonic()
         if now - self._read_at >= _SECONDS_SHOWN:
             self._read_at = now

@@ -23,7 +23,9 @@ from pytorch_lightning.callbacks import (
     SpikeDetection,
     WeightAveraging,
 )
+from pytorch_lightning.strategies import DDPStrategy
 
+from cct_lightning.compat import share_gradients_with_buckets
 from cct_lightning.data.arguments import at_least
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.errors import InputError, nearest
@@ -58,6 +60,8 @@ def build_trainer(options: Namespace, **ours: Any) -> pl.Trainer:
         trainer = pl.Trainer(**{**options.as_dict(), **ours})
     except Exception as error:  # of many classes: what Lightning refuses, or a package that it lacks
         raise InputError(f"Lightning's Trainer refuses its options: {' '.join(str(error).split())}") from error
+    if isinstance(trainer.strategy, DDPStrategy):
+        share_gradients_with_buckets(trainer.strategy)
     if trainer.strategy.root_device.type == "cuda":
         # TF32 where a run is in float32, as PyTorch has it for convolutions anyway, and timm's training for all.
         torch.set_float32_matmul_precision("high")

@@ -57,6 +57,7 @@ def test_metrics_beside_the_bar_are_not_read_at_every_step(monkeypatch: pytest.M
     assert [bar.get_metrics(trainer, model) for _ in range(3)] == [{"train/loss_step": 1}] * 3
     monkeypatch.setattr(progress, "_SECONDS_SHOWN", 0)
     assert bar.get_metrics(trainer, model) == {"train/loss_step": 2}
+    assert bar.refresh_rate <= 10, "times a second that a thread draws, while no kernel is launched"
 
 
 def test_a_line_of_an_epoch_without_validation_has_none_of_an_earlier_one(

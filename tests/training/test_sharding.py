@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import FSDPStrategy
+from jsonargparse import Namespace
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 from torch import distributed
 
 from cct_lightning.errors import InputError
@@ -13,6 +14,7 @@ from cct_lightning.models.factory import create_model
 from cct_lightning.training.checks import check_sharding
 from cct_lightning.training.optim.groups import parameter_groups
 from cct_lightning.training.sharding import is_sharded, remember_shapes
+from cct_lightning.training.trainer import build_trainer
 
 
 class Sharded(FSDPStrategy):
@@ -50,3 +52,17 @@ def test_pieces_decay_as_whole_weights_do() -> None:
     pieces = parameter_groups(net, weight_decay=0.1)
     for one, two in zip(whole, pieces, strict=True):
         assert [name for name, _ in one["params"]] == [name for name, _ in two["params"]]
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp", DDPStrategy(find_unused_parameters=True)])
+def test_gradients_are_not_copied_to_their_buckets(strategy: str | DDPStrategy) -> None:
+    built = build_trainer(Namespace(accelerator="cpu", devices=2, strategy=strategy, logger=False))
+    assert isinstance(built.strategy, DDPStrategy)
+    assert built.strategy._ddp_kwargs["gradient_as_bucket_view"]
+    assert ("find_unused_parameters" in built.strategy._ddp_kwargs) == (strategy not in ("auto", "ddp"))
+
+
+def test_the_users_options_of_ddp_win() -> None:
+    asked = DDPStrategy(gradient_as_bucket_view=False)
+    build_trainer(Namespace(accelerator="cpu", devices=2, strategy=asked, logger=False))
+    assert not asked._ddp_kwargs["gradient_as_bucket_view"]

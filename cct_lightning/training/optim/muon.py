@@ -8,6 +8,7 @@ what is no matrix is in the same object, so that a Trainer steps, clips, saves a
 Letters: K matrices of one shape, R rows, C columns, R <= C.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,6 +24,12 @@ from cct_lightning.errors import InputError
 from cct_lightning.training.optim.groups import Groups, named_parameters
 from cct_lightning.training.optim.options import Optim
 from cct_lightning.training.precision import has_bf16
+
+
+@functools.cache
+def _dtype(device_type: str) -> torch.dtype:
+    """Return the type of the iterations: asking a driver for it in every step would take as long as some kernels."""
+    return torch.bfloat16 if has_bf16(device_type) else torch.float32
 
 
 def orthogonalize(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
@@ -100,13 +107,16 @@ class MuonAdamW(Optimizer):
             matrix = update.flatten(1)
             matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
             shapes[matrix.shape].append((p, matrix))
-        dtype = torch.bfloat16 if has_bf16(params[0].device.type) else torch.float32
+        dtype = _dtype(params[0].device.type)
         for shape, members in shapes.items():
             scale = 0.2 * math.sqrt(shape[1])  # the root mean square of AdamW's updates
             stacked = orthogonalize(torch.stack([matrix for _, matrix in members]), dtype=dtype)  # (K, R, C)
-            for (p, _), matrix in zip(members, stacked.unbind(0), strict=True):
-                matrix = matrix if p.shape[0] == matrix.shape[0] else matrix.mT
-                p.add_(matrix.reshape(p.shape), alpha=-group["lr"] * scale)
+            # One kernel adds to all of them where they have the type and the strides of the parameters.
+            wide = tall = stacked.to(params[0].dtype)
+            if any(p.shape[0] != shape[0] for p, _ in members):
+                tall = wide.mT.contiguous()
+            added = [(wide if p.shape[0] == shape[0] else tall)[i].view(p.shape) for i, (p, _) in enumerate(members)]
+            foreach("add_")([p for p, _ in members], added, alpha=-group["lr"] * scale)
 
     def _adamw(self, params: list[Tensor], group: dict[str, Any]) -> None:
         for p in params:
