@@ -218,11 +218,12 @@ def build_run(options: Namespace) -> Run:
     callbacks += _callbacks(built, folder, record, loggers, data)
     if shown := options.trainer.enable_progress_bar is not False:
         callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [progress()]
+    writers = checkpoint_io(options.trainer.strategy, device_type=device_type(options.trainer.accelerator))
     trainer = build_trainer(
         built.trainer,
         logger=loggers,
         callbacks=callbacks,
-        **world.trainer_options(built.trainer.plugins, *checkpoint_io(options.trainer.strategy)),
+        **world.trainer_options(built.trainer.plugins, *writers),
         default_root_dir=str(local_path(options.trainer.default_root_dir or folder.path)),
         # Lightning would add its own bar beside the lines of a log file.
         enable_progress_bar=shown and any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -309,8 +310,11 @@ def _callbacks(
     if every and any(isinstance(logger, WandbLogger | FigureLogger) for logger in loggers):
         found.append(Media(every_n_epochs=every, pictures=built.tracking.pictures))
     if built.trainer.enable_checkpointing is not False:
+        # Where an epoch takes a second, its checkpoint would keep a GPU waiting for a good part of it.
+        least = 0.0 if device_type(built.trainer.accelerator) == "cpu" else 30.0
         monitor = VAL_ACC if data.has_val else None
-        found += checkpoints(folder.path, monitor=monitor, every_minutes=built.save_every_minutes)
+        every = built.save_every_minutes
+        found += checkpoints(folder.path, monitor=monitor, every_minutes=every, least_seconds=least)
     return found
 
 

@@ -83,7 +83,8 @@ def run_parser(command: str) -> RunParser:
         "--save_every_minutes",
         type=NonNegativeFloat,
         default=10.0,
-        help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch always saves.",
+        help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch saves, too, on a GPU at most "
+        "every 30 seconds.",
     )
     parser.add_argument(
         "--test_best",

@@ -4,8 +4,11 @@ Lightning writes through a temporary file in the system's temporary folder. From
 copying, which a crash can cut short; and nothing is forced to the disk. `cct_lightning.models.weights.reader` reads it.
 """
 
+import copy
 import io
 import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +54,65 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
-def checkpoint_io(strategy: object) -> list[AtomicCheckpointIO]:
-    """Return what writes checkpoints; nothing for strategies that bring their own."""
-    own = any(name in str(strategy).lower() for name in ("deepspeed", "modelparallel"))
-    return [] if own else [AtomicCheckpointIO()]
+class BackgroundCheckpointIO(AtomicCheckpointIO):
+    """Copy the state on its device, and write it in a thread, in order: a GPU trains on meanwhile.
+
+    Lightning's AsyncCheckpointIO writes with whatever Lightning sets in place of ours, and has no way to wait.
+    """
+
+    def __init__(self) -> None:
+        self._writes: deque[Future[None]] = deque()
+        self._thread: ThreadPoolExecutor | None = None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        """Save a checkpoint soon; wait only while one is written and another one is in line.
+
+        Args:
+            checkpoint: Tensors and plain values, which may change afterwards.
+            path: The file.
+            storage_options: Not used.
+
+        Raises:
+            TrainingFailed: An earlier one could not be written.
+        """
+        self.flush(left=1)
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._writes.append(self._thread.submit(super().save_checkpoint, copy.deepcopy(checkpoint), path))
+
+    def flush(self, left: int = 0) -> None:
+        """Wait until at most `left` checkpoints are not written yet.
+
+        Raises:
+            TrainingFailed: One could not be written.
+        """
+        while self._writes and (len(self._writes) > left or self._writes[0].done()):
+            self._writes.popleft().result()
+
+    def load_checkpoint(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Load a checkpoint, as Lightning does, once what is to be written is."""
+        self.flush()
+        return super().load_checkpoint(*args, **options)
+
+    def teardown(self) -> None:
+        """Write what is in line, at the end of a fit, also of one that failed."""
+        try:
+            self.flush()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._thread = None
+
+
+def checkpoint_io(strategy: object, *, device_type: str) -> list[AtomicCheckpointIO]:
+    """Return what writes checkpoints; nothing for strategies that bring their own.
+
+    On a CPU a thread would take from the training what it saves.
+    """
+    if any(name in str(strategy).lower() for name in ("deepspeed", "modelparallel")):
+        return []
+    return [AtomicCheckpointIO() if device_type == "cpu" else BackgroundCheckpointIO()]
 
 
 def _keep(path: Path) -> None:

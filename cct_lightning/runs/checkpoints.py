@@ -53,7 +53,9 @@ def _placed(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**state, **paths, "last_model_path": "", "dirpath": str(folder), "best_k_models": scores}
 
 
-def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> list[Callback]:
+def checkpoints(
+    run_dir: Path, *, monitor: str | None, every_minutes: float, least_seconds: float = 0.0
+) -> list[Callback]:
     """Return the callbacks that keep best.ckpt and last.ckpt.
 
     Two, because ModelCheckpoint's own `save_last` leaves last.ckpt stale in epochs that are not among the best.
@@ -62,8 +64,9 @@ def checkpoints(run_dir: Path, *, monitor: str | None, every_minutes: float) -> 
         run_dir: Run folder.
         monitor: The metric whose best epoch is kept; None: the last epoch alone.
         every_minutes: Minutes between two saves of last.ckpt within an epoch.
+        least_seconds: Seconds between two saves of last.ckpt at ends of epochs.
     """
-    last = LastCheckpoint(run_dir=run_dir, every_minutes=every_minutes)
+    last = LastCheckpoint(run_dir=run_dir, every_minutes=every_minutes, least_seconds=least_seconds)
     if monitor is None:
         return [last]
     best = RunCheckpoint(

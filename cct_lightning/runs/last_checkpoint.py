@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import distributed
 
 from cct_lightning.compat import make_restart_exact, start_next_epoch
+from cct_lightning.runs.checkpoint_io import BackgroundCheckpointIO
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Interrupts, Stopped
 
@@ -24,10 +25,18 @@ _STEPS_BETWEEN_TALKS = 5  # of several processes about signals and time: each ta
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep last.ckpt in a run folder, with `every_minutes` between two saves within an epoch; its end always saves."""
+    """Keep last.ckpt in a run folder.
 
-    def __init__(self, *, run_dir: Path, every_minutes: float) -> None:
+    Args:
+        run_dir: The folder.
+        every_minutes: Minutes between two saves within an epoch.
+        least_seconds: Seconds between a save and that of the end of an epoch, which comes with a later one where epochs
+            are shorter. The end of the run, and a signal, always save.
+    """
+
+    def __init__(self, *, run_dir: Path, every_minutes: float, least_seconds: float = 0.0) -> None:
         self.path, self.every_seconds = run_dir / RunFolder.LAST, 60 * every_minutes
+        self.least_seconds = min(least_seconds, self.every_seconds)
         self.interrupts = Interrupts()
         self._between_batches = self._at_the_end = False
         self._saved_at, self._saved_step, self._first_step = 0.0, -1, 0
@@ -62,14 +71,15 @@ class LastCheckpoint(Checkpoint):
 
     def _decide(self, trainer: Trainer, steps: int) -> tuple[int, bool]:
         # The signal to obey, and whether it is time to save. Rank 0 decides, or ranks would wait for each other.
-        number, due = self.interrupts.received, time.monotonic() - self._saved_at >= self.every_seconds
+        since = time.monotonic() - self._saved_at
+        number, due = self.interrupts.received, since >= (self.every_seconds if steps else self.least_seconds)
         if self._talk is not None:
             if steps % _STEPS_BETWEEN_TALKS:
                 return 0, False
             said = torch.tensor([number, due])
             distributed.broadcast(said, src=0, group=self._talk)
             number, due = int(said[0]), bool(said[1])
-        return number, due or steps == 0
+        return number, due
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Stop; several processes wait for the end of the validation, since their batches are not in step."""
@@ -85,10 +95,12 @@ class LastCheckpoint(Checkpoint):
         """Save the end of training; a longer run continues where it is, also in the middle of an epoch."""
         self._at_the_end = True
         self._save(trainer)
+        self._wait(trainer)
 
     def _end(self, trainer: Trainer, stopped: Stopped) -> None:
         if trainer.global_step > self._saved_step or trainer.validating:
             self._save(trainer)
+        self._wait(trainer)
         stopped.steps = trainer.global_step - self._first_step
         if trainer.is_global_zero:
             print(
@@ -102,6 +114,10 @@ class LastCheckpoint(Checkpoint):
             logger.save()
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _wait(self, trainer: Trainer) -> None:
+        if isinstance(trainer.strategy.checkpoint_io, BackgroundCheckpointIO):
+            trainer.strategy.checkpoint_io.flush()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Continue in the next epoch; the patience that is asked for wins over the checkpoint's."""

@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -12,7 +13,8 @@ from survival.processes import assert_same_run, checkpoint
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
-from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from cct_lightning.runs import last_checkpoint
+from cct_lightning.runs.checkpoint_io import AtomicCheckpointIO, BackgroundCheckpointIO
 from cct_lightning.runs.checkpoints import checkpoints
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.interrupts import Stopped
@@ -54,6 +56,8 @@ def fit(
     workers: int = 0,
     optimizer: str = "adamw",
     schedule: Literal["cosine", "constant"] = "cosine",
+    writer: type[AtomicCheckpointIO] = AtomicCheckpointIO,
+    least_seconds: float = 0.0,
     **options: Any,
 ) -> None:
     """Train six batches an epoch, from last.ckpt where there is one."""
@@ -75,14 +79,14 @@ def fit(
         signals,
         StepSeed(seed=0),
         RunRecord(folder=RunFolder(folder), config=ResolvedConfig({}), costs={}),
-        *checkpoints(folder, monitor="val/acc", every_minutes=1000),
+        *checkpoints(folder, monitor="val/acc", every_minutes=1000, least_seconds=least_seconds),
     ]
     trainer = pl.Trainer(
         accelerator="cpu",
         limit_train_batches=6,
         logger=MetricsCsv(folder),
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[writer()],
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -101,6 +105,10 @@ CASES: dict[str, tuple[list[Moment], dict[str, Any]]] = {
     "validated within epochs": ([("train", 0, 2), ("train", 1, 3), ("val", 1, 1)], {"val_check_interval": 3}),
     "muon": ([("train", 0, 3), ("val", 1, 1)], {"optimizer": "muon"}),
     "workers": ([("train", 0, 3), ("val", 1, 1)], {"workers": 1}),
+    "as on a GPU": (
+        [("train", 0, 3), ("val", 1, 1), ("train", 2, 5)],
+        {"writer": BackgroundCheckpointIO, "least_seconds": 30.0},
+    ),
     "nothing to validate with": ([("train", 0, 3), ("train", 1, 0)], {"limit_val_batches": 2}),
 }
 
@@ -138,6 +146,26 @@ def test_long_epochs_are_saved_within(tmp_path: Path) -> None:
     fit(tmp_path, Short([]))
     assert set(saved) == set(range(1, 19))
     assert checkpoint(tmp_path / "last.ckpt")["global_step"] == 18
+
+
+def test_short_epochs_are_saved_at_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+
+    class Clock(Signals):
+        def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+            clock = SimpleNamespace(monotonic=lambda: 2.0 * trainer.global_step)
+            monkeypatch.setattr(last_checkpoint, "time", clock)
+
+    save = BackgroundCheckpointIO.save_checkpoint
+
+    def note(self: BackgroundCheckpointIO, state: dict[str, Any], path: Path, storage_options: Any = None) -> None:
+        saved.extend([state["global_step"]] if Path(path).name == "last.ckpt" else [])
+        save(self, state, path, storage_options)
+
+    monkeypatch.setattr(BackgroundCheckpointIO, "save_checkpoint", note)
+    fit(tmp_path, Clock([]), writer=BackgroundCheckpointIO, least_seconds=24.0, max_epochs=5)
+    assert saved == [12, 24, 30], "every second epoch of 12 seconds, and the end"
+    assert checkpoint(tmp_path / "last.ckpt")["global_step"] == 30
 
 
 class BatchesAsSeconds(Timer):
