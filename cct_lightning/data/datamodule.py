@@ -22,6 +22,7 @@ from cct_lightning.data.batch import Batch
 from cct_lightning.data.classes import are_numbers, new_labels, normal_name
 from cct_lightning.data.datasets.sources import source_named
 from cct_lightning.data.input_spec import InputSpec
+from cct_lightning.data.on_device import ImagesOnDevice
 from cct_lightning.data.sampler import (
     Loader,
     accumulation,
@@ -69,6 +70,9 @@ class ImageDataModule(pl.LightningDataModule):
         split_seed: Decides the validation split and the subset; apart from `seed`, so that runs of several seeds share
             them.
         seed: Decides the order of training and every random choice of augmentation and mixing.
+        eval_batch_size: Images per device and step in validation and test. Default: that of training.
+        on_device: Keep all images on the device and take batches there; no image and no order changes. Default: on a
+            GPU that they take at most a quarter of the free memory of. Not where files are streamed.
         num_workers: Processes that load batches. Default: 0, since a batch is one gather from memory; one per core, at
             most 8, when the set is streamed.
 
@@ -98,6 +102,8 @@ class ImageDataModule(pl.LightningDataModule):
         std: list[float] | None = None,
         split_seed: int = 0,
         seed: int = 0,
+        eval_batch_size: int | None = None,
+        on_device: bool | None = None,
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +113,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.global_batch_size = global_batch_size
         if global_batch_size is not None:
             at_least(1, "global_batch_size", global_batch_size)
+        self.eval_batch_size = None if eval_batch_size is None else at_least(1, "eval_batch_size", eval_batch_size)
         self.size_asked = height_width("img_size", img_size) or self.source.size
         self.subsets = Subsets(
             val_fraction=val_fraction,
@@ -131,6 +138,9 @@ class ImageDataModule(pl.LightningDataModule):
             size=stored_size_of(self.source, self.size_asked, height_width("stored_size", stored_size)),
             stream=stream,
         )
+        if stream and on_device:
+            raise InputError("Streamed files do not lie on a device: leave on_device out, or give stream false.")
+        self.on_device = ImagesOnDevice(on_device)
         # A cached batch is one gather from memory, which no other process can do faster; decoding files is work.
         self.num_workers = (min(8, cores()) if stream else 0) if num_workers is None else num_workers
         at_least(0, "num_workers", self.num_workers)
@@ -301,8 +311,17 @@ class ImageDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move images and labels; indices stay on the CPU, where augmentation is drawn: no GPU is waited for."""
-        image, label = super().transfer_batch_to_device((batch.image, batch.label), device, dataloader_idx)
+        waiting = batch.image.ndim == 2  # for the images that are on the device
+        moved = (batch.index if waiting else batch.image, batch.label)
+        image, label = super().transfer_batch_to_device(moved, device, dataloader_idx)
+        if waiting:
+            assert self.stored.image is not None
+            image = self.on_device.take(self.stored.image, image)
         return Batch(image, label, batch.index)
+
+    def teardown(self, stage: str) -> None:
+        """Free the memory of the images on the device; Lightning's hook after each stage."""
+        self.on_device.free()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""
@@ -332,10 +351,12 @@ class ImageDataModule(pl.LightningDataModule):
             # The first batches of a set that is sorted by class would be of the first classes alone.
             label = self.stored.label[index].numpy()
             index = index[torch.from_numpy(stratified_order(label, seed=self.subsets.seed, stream=EVALUATION))]
+        size = self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
+        crop = self._policies[0] if stage == "train" else None
         return make_loader(
-            self.stored.dataset(index, self._policies[0] if stage == "train" else None),
+            self.stored.dataset(index, crop, images_wait=self.on_device.wanted(self.stored.image, self.trainer)),
             trainer=self.trainer,
-            batch_size=self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer)),
+            batch_size=size if stage == "train" else self.eval_batch_size or size,
             num_workers=self.num_workers,
             seed=seed,
         )

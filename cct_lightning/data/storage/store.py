@@ -54,10 +54,16 @@ class StoredImages(Pool):
         label = torch.tensor(new_labels(self.classes, classes, "the model"))[self.label]
         return replace(self, label=label, classes=tuple(classes))
 
-    def dataset(self, index: Tensor, crop: FileCrop | None = None) -> ImageDataset:
-        """Return the images that `index` names, (M,) int64; `crop` cuts them out of their files where streamed."""
+    def dataset(self, index: Tensor, crop: FileCrop | None = None, images_wait: bool = False) -> ImageDataset:
+        """Return the images that `index` names, (M,) int64.
+
+        Args:
+            index: Which, in their order.
+            crop: Cuts them out of their files where streamed.
+            images_wait: Batches have no images: the device takes them from all, which it has.
+        """
         if self.image is not None:
-            return TensorDataset(image=self.image, label=self.label, index=index)
+            return TensorDataset(image=self.image, label=self.label, index=index, images_wait=images_wait)
         assert self.files is not None
         path = np.array([os.fsencode(path) for path in self.files.path])
         return FileDataset(
