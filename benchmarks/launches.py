@@ -8,6 +8,7 @@ holds the code to results/launches.json.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,24 +105,31 @@ def count() -> Iterator[dict[str, Any]]:
 
 def counted(watch: Watch, part: Callable[[], Any]) -> dict[str, int]:
     """Count what one call launches and copies."""
-    before = watch.launches, watch.wide, watch.copies
+    before = watch.launches, watch.wide, watch.copies, watch.waits
     part()
-    after = watch.launches, watch.wide, watch.copies
-    names = ("kernels", "of them with int64", "copies to the device")
+    after = watch.launches, watch.wide, watch.copies, watch.waits
+    names = ("kernels", "of them with int64", "copies to the device", "waits")
     return {name: b - a for name, a, b in zip(names, before, after, strict=True)}
 
 
 def main() -> None:
     from benchmarks.report import conditions, write
 
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="a JSON of an earlier count, to stand beside this one")
+    args = parser.parse_args()
+    rows = list(count())
+    if args.before:
+        earlier = {row["part"]: row for row in json.loads(args.before.read_text())["rows"]}
+        for row in rows:
+            row |= {f"{what} before": earlier[row["part"]][what] for what in ("kernels", "copies to the device")}
     notes = (
         f"{ARCH}, {BATCH} images of {SIDE} x {SIDE}, bfloat16 autocast, eager, counted on a pretended GPU: operations "
         "that launch a kernel at least (one over a list of tensors counts as one), those among them that read or write "
-        "int64, and copies of a tensor to the device. Nothing is copied from the device, and nothing waits for it, or "
-        "the count would have failed. These are counts, not times, and of no GPU."
+        "int64, copies of a tensor to the device, and those of them that the CPU waits for. A copy from the device, a "
+        "number read from it or a mixture of devices would have ended the count. Counts, not times, and of no GPU."
     )
-    print(write("launches", "Kernels of a training step", notes, list(count()), conditions("torch", "torchvision")))
+    print(write("launches", "Kernels of a training step", notes, rows, conditions("torch", "torchvision")))
 
 
 if __name__ == "__main__":

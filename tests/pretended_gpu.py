@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cct_lightning.data.augment import erasing, geometric, resample
+from cct_lightning.data.augment import erasing, geometric, operations, resample
 
 DEVICE = torch.device("cuda:0")
 NO_KERNEL = ("device", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view")
@@ -61,7 +61,7 @@ def pretended_gpu() -> Iterator[Watch]:
     """Pretend `DEVICE`, and watch it; modules come there by `to_gpu`."""
     if torch.version.cuda is None:
         pytest.skip("this build of torch knows no CUDA")
-    tables = (resample._bank, erasing._quantiles, geometric._kernels)
+    tables = (resample._bank, erasing._quantiles, geometric._kernels, operations._bounds)
     for table in tables:  # none of real tensors, and none of fake ones stays
         table.cache_clear()
     attention = nn.functional.scaled_dot_product_attention

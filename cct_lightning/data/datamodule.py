@@ -273,6 +273,9 @@ class ImageDataModule(pl.LightningDataModule):
         if isinstance(names, list | tuple) and not are_numbers(self.classes):
             self.match_classes(names)
         self.prepare(self.trainer)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        if on_gpu and stage == "fit" and self.trainer.lightning_module.hparams.get("compile"):  # type: ignore[union-attr]
+            self.transform.augment.compile_transform()
         if stage in ("test", "predict"):
             self._require_test()
         # Lightning recommends workers for every loader; here a batch is one gather and they would slow it down.

@@ -71,7 +71,8 @@ class Classifier(pl.LightningModule):
         finetune: How the learning rate differs within a model that starts from trained weights.
         ema_decay: Average the weights over the steps with this decay (0.9998 remembers about 5,000 steps), and
             validate, keep and test the average; null for none.
-        compile: Compile the network with torch.compile: faster on GPUs after a minute of compilation.
+        compile: Compile the network with torch.compile, on a GPU the augmentation, too: faster there after minutes of
+            compilation.
         **parts: Parts that differ from those of the name.
 
     Raises:

@@ -1,17 +1,20 @@
 """Augmentation on other devices than the CPU: exact in TF32, and one static graph for torch.compile."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from photographs import photographs
+from pretended_gpu import DEVICE, pretended_gpu
 from test_augment import EVERYTHING, make
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cct_lightning.data.augment import POLICIES, resample
+from cct_lightning.data.datamodule import ImageDataModule
 
 
 class Tf32(TorchDispatchMode):
@@ -51,6 +54,31 @@ def test_weights_are_sums_of_two_numbers_of_eight_bits(inputs: int) -> None:
     assert torch.equal(upper + lower, weights)
     for part in (upper, lower):
         assert torch.equal(part.bfloat16().float(), part)
+
+
+def test_a_gpu_has_it_compiled_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at images of the same data on a CPU compiles nothing."""
+    calls: list[Any] = []
+
+    def compiling(transform: Any, **how: Any) -> Any:
+        return lambda *args: calls.append(how) or transform(*args)
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    data = ImageDataModule(augment="light")
+    monkeypatch.setattr(data, "prepare", lambda trainer: None)
+    for compiled, kind in ((True, "cpu"), (False, "cuda"), (True, "cuda")):
+        module = SimpleNamespace(hparams={"compile": compiled})
+        strategy = SimpleNamespace(root_device=torch.device(kind))
+        data.trainer = SimpleNamespace(lightning_module=module, strategy=strategy)  # type: ignore[assignment]
+        data.setup("fit")
+        assert (data.transform.augment._compiled is not None) == (compiled and kind == "cuda")
+    index = torch.arange(4)
+    data.preview(index)
+    assert not calls
+    with pretended_gpu():
+        images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8, device=DEVICE)
+        data.transform.on(DEVICE).augment(images, index, 0)
+    assert [how["fullgraph"] for how in calls] == [True]
 
 
 @pytest.mark.parametrize("name", ["light", "everything"])

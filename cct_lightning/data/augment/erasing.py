@@ -6,7 +6,6 @@ attempts at a rectangle that is smaller than the image on both sides, otherwise 
 Letters: B images, C channels, H rows, W columns.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cct_lightning.data.augment import counter_rng, crop
 from cct_lightning.data.augment.policies import AugmentPolicy
+from cct_lightning.data.augment.tables import kept
 
 _BOX_DRAWS = 2 * crop.ATTEMPTS + 3
 _QUANTILES = 4096
@@ -73,12 +73,10 @@ def erase(
 def _noise(shape: tuple[int, ...], index: Tensor, draw: Callable[..., Tensor]) -> Tensor:
     """Standard normal numbers of 4096 values, (B, *shape), exactly alike on every device."""
     draws = draw(_BOX_DRAWS + math.prod(shape), index=index)[:, _BOX_DRAWS:]
-    # A compiled graph holds the table as a constant computation; the cache is for eager.
-    table = (_quantiles.__wrapped__ if torch.compiler.is_compiling() else _quantiles)(index.device)
-    return table[counter_rng.integers(draws, _QUANTILES)].view(len(index), *shape)
+    return _quantiles(index.device)[counter_rng.integers(draws, _QUANTILES)].view(len(index), *shape)
 
 
-@functools.lru_cache(maxsize=4)
+@kept(4)
 def _quantiles(device: torch.device) -> Tensor:
     """A table, because logarithms and cosines of whole images cost more, and may differ in the last bit."""
     middles = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES

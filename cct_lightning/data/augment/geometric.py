@@ -11,13 +11,13 @@ exact: the same pixels on every device, in every batch, eager or compiled.
 Letters: B images, C channels, H rows, W columns, T taps of the kernel along an axis.
 """
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
 from cct_lightning.data.augment.pixels import select
+from cct_lightning.data.augment.tables import kept
 
 _UNIT = 1 << 16  # one pixel, in coordinates
 _WEIGHT_BITS = 10
@@ -31,7 +31,7 @@ def _split(position: Tensor) -> tuple[Tensor, Tensor]:
     return centered >> 16, (centered >> 8) & 255
 
 
-@functools.lru_cache(maxsize=4)
+@kept(4)
 def _kernels(device: torch.device) -> Tensor:
     """Weights of the four pixels around a phase, int32, shape (4, 512): 256 phases bilinear, then 256 bicubic."""
     p = torch.arange(256, dtype=torch.int32, device=device)
@@ -46,11 +46,9 @@ def _kernels(device: torch.device) -> Tensor:
 
 def _weights(phase: Tensor, cubic: Tensor, interpolation: str) -> Tensor:
     """Weights of the pixels around every phase, int32, shape (T, *phase.shape)."""
-    # A compiled graph holds the table as a constant computation; the cache is for eager.
-    kernels = _kernels.__wrapped__ if torch.compiler.is_compiling() else _kernels
     kind = {"bilinear": 0, "bicubic": 256}.get(interpolation, cubic * 256)
     place = (phase + kind).flatten()
-    taps = [row.index_select(0, place) for row in kernels(phase.device)[_TAPS[interpolation]].unbind()]
+    taps = [row.index_select(0, place) for row in _kernels(phase.device)[_TAPS[interpolation]].unbind()]
     return torch.stack(taps).unflatten(1, phase.shape)
 
 
@@ -116,8 +114,10 @@ def transform(images: Tensor, matrix: Tensor, cubic: Tensor, fill: Tensor, inter
     x, y = first.unsqueeze(1).unbind(2)  # (B, 1, H, W)
     columns = (x + offsets).clamp_(0, w - 1).unsqueeze(1)  # (B, 1, T, H, W)
     rows = (y + offsets).clamp_(0, h - 1).mul_(w).unsqueeze(2)  # (B, T, 1, H, W)
-    # All taps at once where they are few; otherwise one row of them after the other, for the sake of memory.
-    together = rows.shape[1] if torch.compiler.is_compiling() or images.numel() < 1 << 20 else 1
+    # All taps at once where they are few; otherwise one row of them after the other, for the sake of memory, of which
+    # all take 64 bytes a pixel. A GPU has more of it, and launches ten kernels for each row.
+    few = images.numel() < (1 << 20 if images.device.type == "cpu" else 1 << 24)
+    together = rows.shape[1] if torch.compiler.is_compiling() or few else 1
     total = torch.zeros_like(images, dtype=torch.int32)
     for part, weight in zip(rows.split(together, 1), down.split(together, 2), strict=True):
         line = _take(images, part + columns).mul_(across.unsqueeze(2)).sum(3, dtype=torch.int32)  # (B, C, T', H, W)

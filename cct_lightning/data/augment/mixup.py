@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from cct_lightning.data.augment import counter_rng
+from cct_lightning.data.augment.tables import to_device
 from cct_lightning.errors import InputError
 
 _STREAM = 16  # apart from the streams of the augmentation
@@ -84,7 +84,7 @@ class Mixing(nn.Module):
         if self.policy.off_epoch is not None and epoch >= self.policy.off_epoch:
             return images, targets
         h, w = images.shape[-2:]
-        keep, lam = move_data_to_device(self._plan(h, w, epoch, step), images.device)
+        keep, lam = to_device(self._plan(h, w, epoch, step), images.device)
         half = images.shape[0] // 2
         # lerp returns its end points exactly where `keep` is 0 or 1, so one formula serves both.
         mixed = torch.lerp(images.roll(-half, 0), images, keep.to(images.dtype).expand_as(images))

@@ -17,6 +17,7 @@ from cct_lightning.data.augment import geometric
 from cct_lightning.data.augment import point_ops as point_ops  # registers its operations, before those below
 from cct_lightning.data.augment.pixels import select
 from cct_lightning.data.augment.registry import GROUPS, OPERATIONS, Op, Range, Sampling, operation
+from cct_lightning.data.augment.tables import kept
 
 
 def _dense(images: Tensor) -> bool:
@@ -73,6 +74,13 @@ _SHEAR_X, _SHEAR_Y = Op.SHEAR_X, Op.SHEAR_Y
 PUBLISHED = tuple(OPERATIONS)  # what the published policies draw from; other packages register later
 
 
+@kept(4)
+def _bounds(bounds: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The numbers that each function serves, its first and the one after its last, (G, 1) each."""
+    first, end = torch.tensor(bounds, device=device).unsqueeze(2).unbind(1)
+    return first, end
+
+
 def apply(
     images: Tensor, op: Tensor, argument: Tensor, cubic: Tensor, rotation: Tensor, fill: Tensor, interpolation: str
 ) -> Tensor:
@@ -85,9 +93,10 @@ def apply(
     """
     if _dense(images):
         sampling = Sampling(op, cubic, rotation, fill, interpolation)
-        for first, end, function, takes in GROUPS:
-            drew = ((op >= first) & (op < end)).view(-1, 1, 1, 1)
-            images = select(drew, function(*(images, argument, sampling)[:takes]), images)
+        first, end = _bounds(tuple((first, end) for first, end, *_ in GROUPS), images.device)
+        drew = ((op >= first) & (op < end)).view(len(GROUPS), -1, 1, 1, 1)  # by all functions at once
+        for (_, _, function, takes), mine in zip(GROUPS, drew.unbind(), strict=True):
+            images = select(mine, function(*(images, argument, sampling)[:takes]), images)
         return images
     op, order = op.sort(stable=True)
     # One count per function, the untouched images before them.

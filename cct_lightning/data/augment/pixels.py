@@ -18,4 +18,5 @@ def select(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 def to_uint8(values: Tensor) -> Tensor:
     """Clamp to 0..255 and truncate; `values` may be overwritten."""
-    return values.clamp_(0, 255).to(torch.int16).to(torch.uint8)
+    values.clamp_(0, 255)
+    return (values.to(torch.int16) if values.device.type == "cpu" else values).to(torch.uint8)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from cct_lightning.data.augment.pixels import to_uint8
+from cct_lightning.data.augment.tables import kept
 
 _WEIGHT_UNIT = 2.0**-14
 
 
-@functools.lru_cache(maxsize=16)
+@kept(16)
 def _bank(inputs: int, outputs: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Places of the taps and their weights for a box of every length from 0 to `inputs`.
 
@@ -57,9 +58,7 @@ def matrices(start: Tensor, length: Tensor, cubic: Tensor, flip: Tensor, *, inpu
         inputs: N, pixels of the whole input.
         outputs: M, pixels of the output.
     """
-    # A compiled graph holds the bank as a constant computation; the cache is for eager.
-    bank = _bank.__wrapped__ if torch.compiler.is_compiling() else _bank
-    places, weights = bank(inputs, outputs, start.device)
+    places, weights = _bank(inputs, outputs, start.device)
     row = length + flip * (inputs + 1)
     place = places.flatten(0, 1).index_select(0, row) + start[:, None, None]  # (B, M, T)
     weight = weights.flatten(0, 2).index_select(0, row + cubic * (2 * (inputs + 1)))
