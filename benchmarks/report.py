@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(os.environ.get("CCT_BENCHMARK_RESULTS") or Path(__file__).resolve().parent / "results")
 
 
 def conditions(*packages: str, device: str = "cpu") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Training on a device of its own: no float64 in any step, nothing waited for, one graph; on a pretended GPU.
 
-A backward pass needs a real device: it runs on the CPU, where float64 is refused likewise, but for what is drawn there.
+A whole run needs a real device: it is on the CPU, where float64 is refused likewise, but for what is drawn there.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pretended_gpu import DEVICE, Watch, autocast, pretended_gpu, to_gpu
+from pretended_gpu import DEVICE, Watch, autocast, backward, pretended_gpu, to_gpu
 from torch import nn
 from training.small import classifier, digits, trainer
 
@@ -35,7 +35,7 @@ from cct_lightning.training.optim.optimizers import OPTIMIZERS, build_optimizer
         *(("cvt_2_4_32", "class_token", position) for position in POSITIONS),
     ],
 )
-def test_a_forward_pass_in_bf16(arch: str, pool: str, position: str) -> None:
+def test_forward_and_backward_in_bf16(arch: str, pool: str, position: str) -> None:
     model = Classifier(arch=arch, pool=pool, position=position)
     net: Any = model.net
     with pretended_gpu():
@@ -50,6 +50,10 @@ def test_a_forward_pass_in_bf16(arch: str, pool: str, position: str) -> None:
         assert (logits.device, logits.shape) == (DEVICE, (4, 10))
         for name in LOSSES:
             assert LOSSES[name]()(logits, labels).device == DEVICE  # type: ignore[call-arg]
+        backward(model.loss(logits, labels))
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None, name
+            assert (parameter.grad.device, parameter.grad.dtype) == (DEVICE, torch.float32), name
         for metric in model.val_metrics.values():
             metric.to(DEVICE).update(*((logits.sum(), 4) if "Mean" in type(metric).__name__ else (logits, labels)))
             metric.compute()
