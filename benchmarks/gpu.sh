@@ -50,9 +50,10 @@ END_OF_PYTHON
 
 fit() {
     "$PYTHON" -m cct_lightning fit --config digits --trainer.accelerator "$accelerator" --trainer.devices 1 \
-        --model.optim.optimizer muon --model.optim.warmup_epochs 0.5 --model.ema_decay 0.99 --run_dir "$OUT/digits" "$@"
+        --model.optim.optimizer muon --model.optim.warmup_epochs 0.5 --model.ema_decay 0.99 --run_dir "$OUT/digits" \
+        ${REHEARSE:+--trainer.limit_train_batches 2 --trainer.limit_val_batches 1} "$@"
 }
-twice() { fit --trainer.max_epochs 2 && fit --trainer.max_epochs 4; }
+twice() { rm -rf "$OUT/digits" && fit --trainer.max_epochs 2 && fit --trainer.max_epochs 4; }
 steps() {
     for size in $sizes; do
         for how in false true; do
