@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ def to_device(drawn: T, device: torch.device) -> T:
     if device.type == "cpu":
         return drawn
     tensors: list[Tensor] = []
-    apply_to_collection(drawn, Tensor, tensors.append)
+    _replaced(drawn, tensors.append)
     parts, places, end = [], [], 0
     for tensor in tensors:
         part = tensor.contiguous().view(-1).view(torch.uint8)
@@ -38,4 +37,12 @@ def to_device(drawn: T, device: torch.device) -> T:
         end += len(part) + padding
     packed = torch.cat(parts).to(device, non_blocking=True)
     moved = iter(packed[start:end].view(t.dtype).view(t.shape) for t, (start, end) in zip(tensors, places, strict=True))
-    return apply_to_collection(drawn, Tensor, lambda _: next(moved))
+    return _replaced(drawn, lambda _: next(moved))
+
+
+def _replaced(nested: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Nested tuples, also named ones, with a function's results in place of their tensors, in their order."""
+    if isinstance(nested, Tensor):
+        return function(nested)
+    parts = [_replaced(part, function) for part in nested]
+    return type(nested)(*parts) if hasattr(nested, "_fields") else tuple(parts)
