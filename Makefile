@@ -12,7 +12,7 @@ TEST_TOOLS := 'timm>=1.0' 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'p
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 
-.PHONY: help setup train test check lowest notebooks audit clean
+.PHONY: help setup train test check options lowest notebooks audit clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -47,6 +47,9 @@ check: $(READY_DEV)  ## lint, type check and the quick tests, in about a minute 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(QUICK) $(ARGS)
+
+options: $(READY_DEV)  ## write the table of options anew, from which help, typos and completion are answered
+	$(BIN)/python -m cct_lightning.commands.help.build
 
 lowest:  ## the lowest versions of the dependencies, in build/lowest: models, training, tracking and command line
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv; }

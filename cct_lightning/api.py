@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cct_lightning.build import build_run
-from cct_lightning.compat import option_names
+from cct_lightning.config.one_sentence import option_names
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import LINKS, parse, run_parser
 from cct_lightning.data.augment.mixup import MixingPolicy

@@ -40,7 +40,6 @@ from cct_lightning.tracking.loggers import chosen_loggers
 from cct_lightning.tracking.media import Media
 from cct_lightning.tracking.progress import progress
 from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload
-from cct_lightning.tracking.watch import Watch
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
 from cct_lightning.training.callbacks.learning_rate import LearningRate
 from cct_lightning.training.callbacks.nan_guard import StopOnNonFiniteLoss
@@ -305,6 +304,8 @@ def _callbacks(
         *EarlyTerminate.of(folder),
     ]
     if watched := built.tracking.watch:
+        from cct_lightning.tracking.watch import Watch  # which imports wandb
+
         found.append(Watch(log=watched))
     every = built.tracking.media_every_n_epochs
     if every and any(isinstance(logger, WandbLogger | FigureLogger) for logger in loggers):

@@ -15,9 +15,14 @@ from typing import Any, TypeVar, get_args
 T = TypeVar("T")
 
 
-def option_names(parser: Any) -> list[str]:
-    """Return the names of a jsonargparse parser's options, to suggest the nearest: it lists them nowhere else."""
-    return [action.dest for action in parser._actions]
+def parser_actions(parser: Any) -> list[Any]:
+    """Return what a parser was told of each option, for help and to suggest the nearest: it lists them nowhere else."""
+    return list(parser._actions)
+
+
+def type_of_option(action: Any) -> Any:
+    """Return the annotation that jsonargparse reads an option by, argparse's `type` where it has none."""
+    return getattr(action, "_typehint", None) or action.type
 
 
 def whole_numbers_first(function: Any, names: Iterable[str]) -> None:
@@ -206,11 +211,14 @@ def set_wandb_offline(logger: Any) -> None:
 
 
 def wandb_lost_errors() -> tuple[type[Exception], ...]:
-    """Return what wandb raises when its service has died; the two of its mailbox are in no public module."""
+    """Return what wandb raises when its service has died; the two of its mailbox are in no public module.
+
+    A broken or silent connection to the service is an OSError.
+    """
     import wandb
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-    return wandb.errors.CommError, HandleAbandonedError, MailboxClosedError
+    return OSError, wandb.errors.CommError, HandleAbandonedError, MailboxClosedError
 
 
 def wandb_model(view: Any) -> dict[str, Any]:

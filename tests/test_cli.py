@@ -23,15 +23,30 @@ import sys
 from cct_lightning.commands.main import main
 sys.argv = ["cct", *sys.argv[1:]]
 code = main()
-heavy = [m for m in ("torch", "pytorch_lightning", "wandb", "numpy", "pandas") if m in sys.modules]
+heavy = [m for m in ("torch", "pytorch_lightning", "wandb", "numpy", "pandas", "matplotlib") if m in sys.modules]
 print("HEAVY", heavy)
 """
 
 
-@pytest.mark.parametrize("args", [["--help"], [], ["models"], ["--version"]])
-def test_light_commands_import_nothing_heavy(args: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", LIGHT, *args], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "args",
+    [
+        "--help", "", "models", "--version", "fit --help", "test --help all", "predict --help", "completion bash",
+        "fit --config digits --model.pol x", "fit --config digits --model.optim.lr abc", "fit --config digitz",
+        "fit --config typo.yaml", "validate --run_dirr x", "explain --bacth_size 4",
+    ],
+)  # fmt: skip
+def test_light_commands_import_nothing_heavy(args: str, tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text(FILES["typo.yaml"])
+    command = [sys.executable, "-c", LIGHT, *args.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
+
+
+def test_training_imports_only_what_it_uses() -> None:
+    code = "import sys, cct_lightning.build; print([m for m in ('pandas', 'sklearn', 'wandb') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -100,14 +115,14 @@ def test_models_takes_any_name_of_the_grammar(cct: Cct) -> None:
 
 
 def test_fit_help_documents_options_from_signatures(cct: Cct) -> None:
-    code, out, _ = cct("fit", "--help")
-    assert code == 0
-    words = " ".join(out.split())
-    for option in ("--model.arch", "--model.pool", "--model.optim.lr", "--data.name", "--tracking.mode", "--run_dir"):
-        assert option in words
-    assert "Share of the target that" in words  # Classifier's docstring
-    assert "--model.num_classes" not in words  # the data decides it
-    assert "(type: str | None" not in words or "help" in words
+    for args in (["--help"], ["--help", "all"]):
+        code, out, _ = cct("fit", *args)
+        assert code == 0
+        words = " ".join(out.split())
+        for option in ("--model.arch", "--model.pool", "--model.optim.lr", "--data.name", "--tracking.mode"):
+            assert option in words
+        assert "Share of the target spread over all classes" in words  # Classifier's docstring
+        assert "--model.num_classes" not in words  # the data decides it
 
 
 @pytest.mark.parametrize("name", recipes())

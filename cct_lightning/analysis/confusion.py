@@ -3,11 +3,12 @@
 Letters: B images, K classes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,6 +18,9 @@ from cct_lightning.analysis.style import QUANTITY, Array, figure_of, numbers, on
 from cct_lightning.errors import InputError
 
 LEGIBLE = 20  # classes up to which names and numbers can be read
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:
@@ -44,6 +48,8 @@ def most_confused(matrix: Tensor | Array, *, classes: Sequence[str], count: int 
         Columns `class`, `other`, `mistakes` (both directions), `class_as_other`, `other_as_class`, and `rate`:
         mistakes over the images of both classes.
     """
+    import pandas as pd
+
     table = numbers(matrix)
     if table.shape != (len(classes), len(classes)):
         raise InputError(f"A matrix of shape {table.shape} does not fit {len(classes)} class names.")

@@ -1,14 +1,19 @@
 """Learning curves, and results with their spread over seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cct_lightning.analysis.style import band, figure_of, look, one_axes, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFrame:
@@ -20,6 +25,8 @@ def curve(metrics: pd.DataFrame | Sequence[pd.DataFrame], key: str) -> pd.DataFr
     Returns:
         Columns `epoch` (from 1), `mean` and `std` (0 for a single run); empty where no run has the metric.
     """
+    import pandas as pd
+
     tables = [metrics] if isinstance(metrics, pd.DataFrame) else metrics
     # Version 0.1 counted epochs from 0.
     counted = [table.assign(epoch=table["epoch"] + (table["epoch"].min() == 0)) for table in tables if key in table]

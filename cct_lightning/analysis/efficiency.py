@@ -5,9 +5,11 @@ Published points: Hassani et al., arXiv 2104.05704, CCT-7/3x1 on CIFAR-10 with t
 A table of runs is a pandas DataFrame with one row a run (a seed). Accuracies are shares from 0 to 1, as `test/acc` is.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -18,6 +20,9 @@ from cct_lightning.errors import InputError
 # Forward, and in the backward pass one product for the inputs and one for the weights of each layer.
 TRAINING_MACS_PER_FORWARD = 3
 PUBLISHED = "CCT-7/3x1, CIFAR-10 (published)"
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _check(runs: pd.DataFrame, *columns: str) -> None:
@@ -84,6 +89,8 @@ def published_schedule() -> pd.DataFrame:
 
     50,000 images an epoch, 0.947 GMACs an image; wall times were not published.
     """
+    import pandas as pd
+
     runs = pd.DataFrame({"epochs": [300, 1500, 5000], "accuracy": [0.9653, 0.9748, 0.9800]})
     return schedule_efficiency(runs.assign(variant=PUBLISHED, train_images=50_000, macs=0.947e9))
 
@@ -125,6 +132,8 @@ def plot_schedule(table: pd.DataFrame, *, published: bool = True) -> Figure:
         published: Draw the published points beside it. They are CIFAR-10; leave them out for other data.
     """
     if published:
+        import pandas as pd
+
         table = pd.concat([table, published_schedule()], ignore_index=True)
     table = table.assign(hours=table["seconds"] / 3600)
     costs = {"epochs": "epochs", "images_seen": "images seen", "training_macs": "training MACs", "hours": "hours"}

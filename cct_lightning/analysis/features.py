@@ -11,8 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
 from cct_lightning.analysis.probe import blocks_of, compact, evaluating, grid_of, ready
@@ -59,8 +57,12 @@ def project(features: Tensor | Array, *, method: Literal["pca", "tsne"] = "pca",
     if vectors.ndim != 2 or len(vectors) < 3:
         raise InputError(f"A projection needs at least 3 vectors (M, D), got an array of shape {vectors.shape}.")
     if method == "pca":
+        from sklearn.decomposition import PCA  # half a second of imports, which training need not wait for
+
         return PCA(2, svd_solver="full").fit_transform(vectors)
     if method == "tsne":
+        from sklearn.manifold import TSNE
+
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
     raise InputError(f"Unknown method {method!r}: choose 'pca' or 'tsne'.")

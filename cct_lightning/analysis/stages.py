@@ -5,7 +5,10 @@ The counts are those of `models.complexity`; one multiply-accumulate is two of i
 Letters: (H, W) image.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -14,6 +17,9 @@ from cct_lightning.analysis.style import OKABE_ITO, styled
 from cct_lightning.models.complexity import count_operations
 
 _STAGES = ("tokenizer", "position", "encoder", "pool", "head")
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def stage_budget(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -27,6 +33,8 @@ def stage_budget(net: nn.Module, *, img_size: tuple[int, int] | None = None) -> 
         A row for each stage (`tokenizer`, `position`, `encoder`, `pool`, `head`) with columns `params` (trainable) and
         `macs`, the two products of attention included.
     """
+    import pandas as pd
+
     model = compact(net)
     with evaluating(model):
         counter = count_operations(model, (1, model.arch.in_chans, *(img_size or model.arch.img_size)))

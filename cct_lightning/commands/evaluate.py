@@ -100,7 +100,7 @@ def evaluation_options(command: str, args: Sequence[str]) -> Namespace:
         path = str(checkpoint)
         rest.append(f"--ckpt_path={path}")
     if path is None:
-        if {"--help", "-h", "--print_config"} & {word.partition("=")[0] for word in rest}:
+        if "--print_config" in {word.partition("=")[0] for word in rest}:
             return parse(command, rest)
         raise InputError(f"`cct {command}` needs a trained model: give --run_dir RUN_FOLDER or --ckpt_path FILE.")
     content = read_checkpoint(Path(path))

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from cct_lightning.config.recipes import recipes
 from cct_lightning.errors import InputError, nearest
+from cct_lightning.system.machine import is_first_process
 
 # Command -> what it does, and the function behind it; the module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -27,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("write one HTML page about runs, readable offline", "commands.report:report"),
     "dashboard": ("create a W&B workspace and report for an ablation", "commands.dashboard:dashboard"),
     "benchmark": ("images per second, forward and in training, beside a peer", "commands.benchmark:benchmark"),
+    "completion": ("print what completes commands and options in bash or zsh", "commands.completion:completion"),
     "models": ("list the published variants with tokens, parameters and MACs", "commands.models:models_command"),
 }
 
@@ -48,7 +50,7 @@ recipes (--config NAME, or a YAML file; several may follow each other):
   cct fit --config digits                              a first run: real images, no download
   cct fit --config cifar10 --model.arch cct_7_3x1 --trainer.devices 8
   cct fit --config digits --print_config               every option and its value
-  cct COMMAND --help                                   every option and its meaning"""
+  cct COMMAND --help                                   the options and their meaning"""
 
 
 def _usage() -> str:
@@ -73,6 +75,15 @@ def run(args: Sequence[str]) -> None:
     elif command in ("--version", "-V"):
         print(f"cct_lightning {version('cct_lightning')}")
     elif command in COMMANDS:
+        from cct_lightning.commands.help.check import check
+        from cct_lightning.commands.help.pages import asked
+
+        # Answered from a table, since the command itself imports torch.
+        if (page := asked(command, rest)) is not None:
+            print(page)
+            return
+        if is_first_process():  # the others would say the same once more
+            check(command, rest)
         module, _, name = COMMANDS[command][1].partition(":")
         function = getattr(importlib.import_module(f"cct_lightning.{module}"), name)
         if command in OWN_PARSER:

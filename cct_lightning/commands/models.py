@@ -47,21 +47,26 @@ def _spec(text: str) -> PartSpec:
         raise InputError(f"{text} is not JSON ({error}): give a name, or class_path and init_args.") from error
 
 
-def models_command(args: Sequence[str]) -> None:
-    """Run `cct models [NAME ...] [--pool POOL] [--json]`; `args` are the words after the command.
-
-    Raises:
-        InputError: A name that is no model's, or no such part.
-    """
+def models_parser() -> argparse.ArgumentParser:
+    """Return the parser of `cct models`."""
     description = "List models with tokens, parameters and multiply-accumulates."
-    parser = argparse.ArgumentParser(prog="cct models", description=description, epilog=NOTE)
+    parser = argparse.ArgumentParser(prog="cct models", description=description, epilog=NOTE, allow_abbrev=False)
     given = "names of the grammar, baselines such as resnet18, import paths of your models; none: the published ones"
     parser.add_argument("names", nargs="*", metavar="NAME", help=given)
     own = 'the import path of a class of yours, or {"class_path": PATH, "init_args": {...}}'
     for part, names in _PARTS.items():
         parser.add_argument(f"--{part}", help=f"{', '.join(names)}, {own}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    options = parser.parse_args(args)
+    return parser
+
+
+def models_command(args: Sequence[str]) -> None:
+    """Run `cct models [NAME ...] [--pool POOL] [--json]`; `args` are the words after the command.
+
+    Raises:
+        InputError: A name that is no model's, or no such part.
+    """
+    options = models_parser().parse_args(args)
     parts = {part: _spec(value) for part in _PARTS if (value := getattr(options, part)) is not None}
     rows = [_row(_spec(name), parts) for name in options.names or PUBLISHED]
     if options.json:

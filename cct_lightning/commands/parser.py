@@ -6,18 +6,18 @@ from typing import Any, get_args, get_origin
 
 import docstring_parser
 
+from cct_lightning.commands.help.check import spelled
 from cct_lightning.config.one_sentence import OneSentence
 
 
-def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
-    """Parse the words after a command for a function, and return what the function returns.
+def function_parser(function: Callable[..., Any], *, prog: str) -> OneSentence:
+    """Return the parser of a function's arguments.
 
     A parameter without a default is positional, every other one an option; a list takes one word or more, `*args` any
     number.
 
     Args:
         function: Typed, with a docstring in Google style.
-        args: The words after the command.
         prog: The command, for help and errors.
     """
     doc = docstring_parser.parse(function.__doc__ or "")
@@ -36,19 +36,14 @@ def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any
         else:
             # Several words after the option, or the option several times.
             parser.add_argument(f"--{name}", type=item, nargs="+", action="extend", default=[], help=text)
+    return parser
+
+
+def call(function: Callable[..., Any], args: Sequence[str], *, prog: str) -> Any:
+    """Parse the words after a command for a function, and return what the function returns; see `function_parser`."""
+    parser = function_parser(function, prog=prog)
+    parameters = inspect.signature(function, eval_str=True).parameters
     flags = [name for name, parameter in parameters.items() if parameter.annotation is bool]
-    values = parser.instantiate(parser.parse_args(_spelled(args, flags))).as_dict()
+    values = parser.instantiate(parser.parse_args(spelled(args, flags))).as_dict()
+    words = next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     return function(*(values.pop(words) if words is not None else ()), **values)
-
-
-def _spelled(args: Sequence[str], flags: Sequence[str]) -> list[str]:
-    # --dry-run is --dry_run, and a flag alone is true.
-    words: list[str] = []
-    for word, following in zip(args, [*args[1:], ""], strict=False):
-        option, equals, value = word.partition("=")
-        if option.startswith("--"):
-            option = "--" + option[2:].replace("-", "_")
-            if option[2:] in flags and not equals and following.lower() not in ("true", "false"):
-                equals, value = "=", "true"
-        words.append(option + equals + value)
-    return words

@@ -1,11 +1,12 @@
 """A parser whose errors are one sentence. Light: no command pays for Lightning's import."""
 
 import re
+from collections.abc import Iterable
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from cct_lightning.compat import option_names
+from cct_lightning.compat import parser_actions
 from cct_lightning.errors import InputError, nearest
 
 
@@ -18,6 +19,29 @@ def class_problem(message: str) -> str:
     return first[1].strip() if first else " ".join(message.split())
 
 
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Return the names of a parser's options, dotted."""
+    return [action.dest for action in parser_actions(parser)]
+
+
+def unknown_option(given: str, names: Iterable[str]) -> str:
+    """Return the sentence about an option that there is not.
+
+    Args:
+        given: What was typed: the option, and perhaps its value.
+        names: The options that there are.
+    """
+    name = re.match(r"(?:--)?([\w.-]*)", given)
+    return f"Unknown option: {given.rstrip('.')}.{nearest(name[1].rstrip('.') if name else given, names)}"
+
+
+# jsonargparse's report on a plain value of a union: nothing but the types that it tried.
+_UNION = re.compile(
+    r"Does not validate against any of the Union subtypes Subtypes: \[(.*), ([\w.]+(?:\[[^\]]*\])?)\]"
+    r" Errors:(?: - Expected an? (?:(?! - | Given ).)+)+ Given value type: \S+ Given value: (.*)"
+)
+
+
 class OneSentence(ArgumentParser):
     """A parser whose errors are one sentence that names the nearest valid option."""
 
@@ -28,12 +52,13 @@ class OneSentence(ArgumentParser):
         if "Problem with given class_path" in message:
             option = re.match(r'Parser key "([^"]*)":', message)
             message = (f"--{option[1]}: " if option else "") + class_problem(message)
-        message = re.sub(r'Parser key "([^"]*)":', r"--\1:", message)
-        message = re.sub(r"<class '([^']*)'>", r"\1", message).replace("typing.", "")
+        message = " ".join(re.sub(r'Parser key "([^"]*)":', r"--\1:", message).split())
+        message = re.sub(r"<class '([^']*)'>", r"\1", message).replace("typing.", "").replace("NoneType", "null")
+        message = re.sub(r"Literal\[([^\]]*)\]", r"\1", message)
         message = re.sub(r"Group '([\w.]+)' does not accept option '([^']*)'", r"Unknown option: \1.\2", message)
-        message = re.sub(r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2.", message, flags=re.DOTALL)
-        message = " ".join(re.sub("unrecognized arguments?", "Unknown option", message).split())
-        unknown = re.search(r"Unknown option: (?:--)?([\w.]+)", message)
-        if unknown:
-            message = message.rstrip(".") + "." + nearest(unknown[1], option_names(self))
-        raise InputError(message) from ex
+        message = re.sub(r"Option '([^']*)' is not accepted", r"Unknown option: \1", message)
+        message = _UNION.sub(r"expected \1 or \2, got \3.", message)
+        message = re.sub(r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2.", message)
+        message = re.sub("unrecognized arguments?", "Unknown option", message)
+        before, unknown, given = message.partition("Unknown option: ")
+        raise InputError(before + unknown_option(given, option_names(self)) if unknown else message) from ex

@@ -76,15 +76,15 @@ def run_parser(command: str) -> RunParser:
         "--resume",
         type=str,
         default="auto",
-        help="`auto` continues from last.ckpt where the run folder has one, `never` refuses such a folder, "
-        "or the path of the checkpoint to continue from.",
+        help="Continue from: `auto`, `never` or a checkpoint. `auto` is last.ckpt where the run folder has one, "
+        "`never` refuses such a folder, a checkpoint is given by its path.",
     )
     parser.add_argument(
         "--save_every_minutes",
         type=NonNegativeFloat,
         default=10.0,
-        help="Minutes between two saves of last.ckpt within an epoch; the end of an epoch saves, too, on a GPU at most "
-        "every 30 seconds.",
+        help="Minutes between saves of last.ckpt in an epoch. The end of an epoch saves, too, on a GPU at most every 30 "
+        "seconds.",
     )
     parser.add_argument(
         "--test_best",

@@ -16,16 +16,17 @@ class Tracking:
     Args:
         logger: `wandb`, `tensorboard`, `mlflow`, or several as a list; `csv` is metrics.csv alone, which is always
             written.
-        mode: Of W&B: `auto` is online when logged in and the server answers, else offline; `disabled` leaves W&B out.
-        project: W&B project, MLflow's experiment; when None, WANDB_PROJECT or else cct_lightning.
-        entity: W&B user or team; when None, WANDB_ENTITY or else your default one.
-        group: Name that the runs of one ablation share; when None, WANDB_RUN_GROUP.
-        tags: Tags beside those of model and data set; when empty, WANDB_TAGS.
-        name: Display name; when None, WANDB_NAME or else model and data set.
-        media_every_n_epochs: Epochs between tables of mistakes, confusion matrices and SeqPool maps; 0 for none.
+        mode: Of W&B: `auto`, `online`, `offline`, `disabled`. `auto` is online when logged in and the server answers,
+            else offline; `disabled` leaves W&B out.
+        project: W&B project, MLflow's experiment; WANDB_PROJECT or else cct_lightning when None.
+        entity: W&B user or team; WANDB_ENTITY or else your default one when None.
+        group: Name that the runs of one ablation share; WANDB_RUN_GROUP when None.
+        tags: Tags beside those of model and data set; WANDB_TAGS when empty.
+        name: Display name; WANDB_NAME or else model and data set when None.
+        media_every_n_epochs: Epochs between pictures: tables of mistakes, confusion matrices, SeqPool maps; 0 for none.
         pictures: Import paths of your own pictures, functions registered by `cct_lightning.analysis.picture`.
-        artifacts: Log best.ckpt and last.ckpt as an artifact; when None, only online.
-        watch: Log histograms of `gradients`, `parameters` or `all` to W&B, at every step that is logged.
+        artifacts: Log best.ckpt and last.ckpt as an artifact; only online when None.
+        watch: Log histograms to W&B: of `gradients`, `parameters` or `all`, at every step that is logged.
         save_code: Log the Python files below the working directory to W&B.
         metadata: Let W&B keep its own record of the machine and of git: host name, paths, remote, changed lines.
     """

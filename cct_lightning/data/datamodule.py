@@ -44,13 +44,14 @@ class ImageDataModule(pl.LightningDataModule):
     `num_classes`, `in_chans`, `img_size`, `classes`, `mean` and `std` can be read right after construction.
 
     Args:
-        name: Data set: digits, mnist, fashion_mnist, cifar10, cifar100, svhn, flowers102, imagenet, folder (any tree
-            ROOT/train/CLASS/*.png, optionally with val and test), or the import path of a `Source` of yours.
+        name: Data set by name, or by import path. Names: digits, mnist, fashion_mnist, cifar10, cifar100, svhn,
+            flowers102, imagenet, folder (any tree ROOT/train/CLASS/*.png, optionally with val and test). An import
+            path is that of a `Source` of yours.
         root: Folder of the data set's files. Default: the environment variable CCT_DATA, else ~/.cache/cct_lightning.
         cache_dir: Folder of decoded images. Default: `decoded` below the default root.
         download: Download what is missing in root, where the data set can be downloaded.
         batch_size: Images per device and step.
-        global_batch_size: Images per optimizer step over all devices and accumulated batches. Replaces batch_size.
+        global_batch_size: Images per optimizer step, over all devices and accumulated batches. Replaces batch_size.
         img_size: Height and width of the images that the model sees. Default: the data set's own.
         stored_size: Height and width that images of files are cached at. Larger than img_size it leaves room to random
             crops, and evaluation takes the center. Default: img_size; for flowers102 and imagenet 8/7 of it.
@@ -58,8 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
             image, not from what stored_size keeps of it. Default: true for imagenet.
         val_fraction: Part of the training images held out for validation, stratified by class, drawn by split_seed.
             Not used where the data set brings a validation split; 0 trains on all images and leaves no validation.
-        train_split: `train`, or `trainval` to train on the validation split that flowers102 or a folder brings, too;
-            then val_fraction is held out of both together.
+        train_split: Images to train on: `train` or `trainval`. `trainval` adds the validation split that flowers102
+            or a folder brings; then val_fraction is held out of both together.
         samples_per_class: Train on so many images of each class only, drawn by split_seed; fewer lie within more.
         fraction: Train on this part of the training images only, stratified, drawn by split_seed; 0.1 lies within 0.2.
         augment: Augmentation of training images: the name of a policy, or one built from parts. Default: that of the

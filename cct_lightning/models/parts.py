@@ -34,7 +34,7 @@ class Parts(TypedDict, total=False):
         num_heads: Attention heads, which must divide `embed_dim`.
         mlp_ratio: Hidden dimension of the MLP over `embed_dim`.
         attn_drop: Dropout probability of the attention weights (0.1).
-        proj_drop: Dropout probability after positions, projections and MLP layers (0).
+        proj_drop: Dropout probability after projections, MLP layers and positions (0).
         drop_path_rate: Stochastic depth of the last layer, rising linearly from 0 at the first (0.1).
     """
 

@@ -1,13 +1,17 @@
 """The table of a metrics.csv of any version, with the names and epochs of today; no torch is imported."""
 
+from __future__ import annotations
+
 import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 from cct_lightning.runs.metrics import counts_from_zero, logged_row, present_name
 
@@ -44,6 +48,8 @@ def read_metrics(path: Path) -> pd.DataFrame:
         OSError: There is none.
         ValueError: It is no such table.
     """
+    import pandas as pd
+
     rows = present_rows(complete_rows(path.read_text(encoding="utf-8")))
     return pd.read_csv(io.StringIO(to_csv(rows, sorted({key: None for row in rows for key in row}))))
 

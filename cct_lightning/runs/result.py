@@ -1,15 +1,18 @@
 """What a run left, for Python and notebooks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.metrics_table import read_metrics
 from cct_lightning.training.module import Classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

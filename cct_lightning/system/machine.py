@@ -26,3 +26,8 @@ def started_by_hand() -> bool:
     """Tell whether this is one of several processes started with torch's variables, but not by torchrun."""
     # Lightning gives the processes that it starts no RANK.
     return "TORCHELASTIC_RUN_ID" not in os.environ and {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the first of the processes that a launcher has started, as far as its variables tell."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))

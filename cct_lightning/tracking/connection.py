@@ -5,16 +5,16 @@ import netrc
 import os
 import urllib.error
 import urllib.request
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
-
-import wandb
 
 _TIMEOUT = 5.0  # seconds
 
 
-def _settings() -> wandb.Settings:
+def _settings() -> Any:
     """Return wandb's settings by its files and environment variables."""
+    import wandb  # here and beside, where it is used: a run without W&B need not wait for its import
+
     settings = wandb.Settings()
     settings.update_from_system_settings()
     settings.update_from_env_vars({key: value for key, value in os.environ.items() if value})

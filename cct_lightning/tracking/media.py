@@ -23,7 +23,6 @@ from cct_lightning.runs.predictions import LastLogits, columns, to_pixels
 from cct_lightning.tracking.figure_loggers import FigureLogger, figures
 from cct_lightning.tracking.seen import Mistakes, Seen
 from cct_lightning.tracking.shield import ShieldedWandbLogger
-from cct_lightning.tracking.wandb_media import wandb_media
 from cct_lightning.training.sharding import is_sharded
 
 _MISTAKES = 32  # rows of the table of misclassified images
@@ -103,7 +102,7 @@ class Media(Callback):
                 for other in others:
                     other.log_figure(name, figure, trainer.global_step)
             try:
-                logged = wandb_media(seen) if of_wandb else {}
+                logged = _for_wandb(seen) if of_wandb else {}
             except OSError as error:
                 # W&B keeps pictures in the system's temporary folder, which may be full.
                 for logger in of_wandb:
@@ -152,3 +151,9 @@ class Media(Callback):
                         print(f"The picture {name} is left out ({type(error).__name__}: {error}).", flush=True)
                     self.failed.add(name)
         return found
+
+
+def _for_wandb(seen: Seen) -> dict[str, Any]:
+    from cct_lightning.tracking.wandb_media import wandb_media  # which imports wandb
+
+    return wandb_media(seen)

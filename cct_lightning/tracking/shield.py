@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
@@ -24,7 +23,6 @@ from cct_lightning.errors import InputError
 from cct_lightning.runs.labels import relative
 from cct_lightning.runs.metrics import logged_row
 
-LOST: tuple[type[Exception], ...] = (OSError, *wandb_lost_errors())  # a broken or silent connection is an OSError, too
 _BLOCK = 1 << 15  # bytes that W&B's run file grows by
 
 
@@ -50,6 +48,8 @@ class ShieldedWandbLogger(WandbLogger):
         """The run; an error in a call of it does not reach the training."""
         if self.lost:
             return _Nothing()
+        import wandb
+
         try:
             run = super().experiment if self.announced or not self.is_online else self._online_or_offline()
             # On a full disk, W&B's service drops what it should write, without an error.
@@ -72,6 +72,8 @@ class ShieldedWandbLogger(WandbLogger):
         return _Shield(run, self.lose)
 
     def _online_or_offline(self) -> Any:
+        import wandb
+
         try:
             return super().experiment
         except wandb.errors.UsageError:
@@ -113,7 +115,7 @@ class ShieldedWandbLogger(WandbLogger):
             run.finish(exit_code=exit_code)
         except TimeoutError:
             return "W&B did not take it all", f"upload the rest with {self._sync(run)}"
-        except LOST as error:
+        except wandb_lost_errors() as error:
             self.lose(error)
             return None
         return ("W&B run", run.url) if self.is_online else ("W&B run, to upload", self._sync(run))
@@ -188,7 +190,7 @@ class _Shield:
         def shielded(*args: Any, **kwargs: Any) -> Any:
             try:
                 return value(*args, **kwargs)
-            except LOST as error:
+            except wandb_lost_errors() as error:
                 self._lose(error)
                 return None
 

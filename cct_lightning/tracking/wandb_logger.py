@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from cct_lightning.compat import wandb_init_options
+from cct_lightning.compat import wandb_init_options, wandb_lost_errors
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.atomic import write_text
-from cct_lightning.tracking.shield import LOST, ShieldedWandbLogger, first_line
+from cct_lightning.tracking.shield import ShieldedWandbLogger, first_line
 
 _FINISH_SECONDS = 300.0  # that a run waits at its end for the last upload, unless WANDB_FINISH_TIMEOUT says otherwise
 _DATA_DIR_GIVEN = "WANDB_DATA_DIR" in os.environ
@@ -37,6 +36,8 @@ def wandb_logger(
     `mode` and `why_offline` are what `wandb_mode` returned, `job_type` is `fit` or `test`; the configuration gives the
     run a name and tags. Options win over wandb's environment variables, and these over what we set of ourselves.
     """
+    import wandb
+
     for key in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
         del os.environ[key]  # wandb refuses a variable that is set to nothing
     given = dict(os.environ)
@@ -109,6 +110,8 @@ def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, sum
             continue
         if not (logger.is_online if tracking.artifacts is None else tracking.artifacts):
             continue
+        import wandb
+
         run, parts = logger.experiment, []
         for alias, path in (("last", folder / folder.LAST), ("best", folder / folder.BEST)):
             if path.is_file():
@@ -117,7 +120,7 @@ def upload(loggers: Sequence[Logger], folder: RunFolder, tracking: Tracking, sum
                 artifact.add_file(str(path), name=path.name, policy="immutable")
                 try:
                     run.unshielded.log_artifact(artifact, aliases=[alias])
-                except LOST as error:
+                except wandb_lost_errors() as error:
                     if not isinstance(error, wandb.errors.CommError):  # of the server, without which the run goes on
                         logger.lose(error)
                     print(f"W&B did not take {path.name} ({first_line(error)}): it stays in the run folder.")

@@ -66,11 +66,11 @@ class Classifier(pl.LightningModule):
         loss: What is trained for: `cross_entropy`, `bce` (K independent decisions), or the import path of a
             `torch.nn.Module` that maps logits (B, K) and labels (B,) or soft targets (B, K) to a scalar; class_path and
             init_args where it takes arguments. Validation and test report the cross-entropy.
-        label_smoothing: Share of the target that `cross_entropy` and `bce` spread over all classes, in training.
+        label_smoothing: Share of the target spread over all classes, in training, by `cross_entropy` and `bce`.
         optim: Optimizer and schedule.
         finetune: How the learning rate differs within a model that starts from trained weights.
-        ema_decay: Average the weights over the steps with this decay (0.9998 remembers about 5,000 steps), and
-            validate, keep and test the average; null for none.
+        ema_decay: Decay of an average of the weights over the steps (0.9998 remembers about 5,000 steps), which is
+            validated, kept and tested in place of the weights; null for none.
         compile: Compile the network with torch.compile, on a GPU the augmentation, too: faster there after minutes of
             compilation.
         **parts: Parts that differ from those of the name.

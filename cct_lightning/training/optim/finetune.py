@@ -31,8 +31,8 @@ class FineTune:
     """How the learning rate differs within a model that starts from trained weights; the defaults change nothing.
 
     Args:
-        head_lr_scale: What the learning rate of the head is multiplied by, 10 for instance: it starts from nothing.
-        layer_decay: What the learning rate is multiplied by for each layer between a parameter and the last layer;
+        head_lr_scale: Factor of the head's learning rate; 10 for instance, since the head starts from nothing.
+        layer_decay: Factor of the learning rate per layer; once for each layer between a parameter and the last one.
             0.75 is usual for transformers, 1 is off.
         freeze_backbone: Train the head alone.
 

@@ -19,24 +19,26 @@ class Optim:
     The defaults are the published 200-epoch recipe. Epochs may be fractions; the rate moves with every optimizer step.
 
     Args:
-        optimizer: `adamw`; `muon`: Muon for the hidden matrices and AdamW for all else (biases, norms, tokens, position
-            embedding, head); or the import path of a subclass of `torch.optim.Optimizer`, class_path and init_args
-            where it takes more than `params` and `lr`.
+        optimizer: `adamw`, `muon` or an import path. `muon` is Muon for the hidden matrices and AdamW for all else
+            (biases, norms, tokens, position embedding, head); the path is that of a subclass of
+            `torch.optim.Optimizer`, with class_path and init_args where it takes more than `params` and `lr`.
         lr: Peak learning rate, for a global batch of `base_batch_size` where `lr_scaling` is on.
-        weight_decay: Decoupled weight decay of matrices and convolutions; norms, biases, class token and position
+        weight_decay: Decoupled weight decay, of matrices and convolutions; norms, biases, class token and position
             embedding have none.
         betas: Decay rates of AdamW's two moments.
         eps: Added to AdamW's denominator.
-        muon_lr: Peak learning rate of the Muon matrices; scaled as `lr` is. None: `lr`, since Muon's updates are
+        muon_lr: Peak rate of the Muon matrices; scaled as `lr` is. None: `lr`, since Muon's updates are
             brought to the size of AdamW's (0.2 sqrt(max(rows, columns))).
         muon_momentum: Muon's (Nesterov) momentum.
-        schedule: Decay from `lr` to `min_lr` between warm-up and cool-down: `cosine`, `linear`, or `constant` (none).
-        warmup_epochs: Epochs of linear rise from `warmup_lr` to `lr`.
+        schedule: Decay: `cosine`, `linear` or `constant`. From `lr` to `min_lr`, between warm-up and cool-down;
+            `constant` has none.
+        warmup_epochs: Epochs of linear rise to `lr`, from `warmup_lr`.
         warmup_lr: Rate of the first step; scaled as `lr` is.
         cooldown_epochs: Last epochs of the run, at `min_lr`.
         min_lr: Rate at the end of the decay; scaled as `lr` is.
-        lr_scaling: With the global batch size over `base_batch_size`: `none`, `linear`, or `sqrt` (usual for Adam).
-        base_batch_size: The global batch size that `lr` is meant for; used by `lr_scaling` alone.
+        lr_scaling: Scaling: `none`, `linear` or `sqrt`. Of the rates, with the global batch size over
+            `base_batch_size`; `sqrt` is usual for Adam.
+        base_batch_size: Global batch size that `lr` is meant for; used by `lr_scaling` alone.
 
     Raises:
         InputError: A value out of its range.
