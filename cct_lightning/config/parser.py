@@ -83,8 +83,8 @@ def run_parser(command: str) -> RunParser:
         "--save_every_minutes",
         type=NonNegativeFloat,
         default=10.0,
-        help="Minutes between saves of last.ckpt in an epoch. The end of an epoch saves, too, on a GPU at most every 30 "
-        "seconds.",
+        help="Minutes between saves of last.ckpt in an epoch. The end of an epoch saves, too, on a GPU at most every "
+        "30 seconds.",
     )
     parser.add_argument(
         "--test_best",
