@@ -21,6 +21,7 @@ from cct_lightning.data.arguments import seed32
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.data.input_spec import stored_input_spec
 from cct_lightning.errors import InputError, TrainingFailed
+from cct_lightning.models.weights.hub import is_reference
 from cct_lightning.runs.checkpoint_io import checkpoint_io, load_verified
 from cct_lightning.runs.checkpoints import checkpoints, find_checkpoint
 from cct_lightning.runs.early_terminate import EarlyTerminate
@@ -270,7 +271,9 @@ def _normalize_as_pretrained(options: Namespace) -> None:
     Mean and standard deviation are the checkpoint's where the user gives none and the channels agree.
     """
     start, data = options.model.pretrained, options.data
-    if not isinstance(start, str) or not Path(start).expanduser().is_file() or data.mean or data.std:
+    if not isinstance(start, str) or data.mean or data.std:
+        return
+    if not (is_reference(start) or Path(start).is_file()):
         return
     spec = stored_input_spec(Path(start).expanduser())
     if spec is None or spec.mean is None or spec.std is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cct_lightning.commands.output import output_file
@@ -69,7 +69,8 @@ def convert(
             torch.save(content, part)
         elif kind == "safetensors":
             state = {key: value.contiguous().clone() for key, value in stored.state.items()}
-            save_file(state, part, metadata={"format": "pt", HPARAMS: json.dumps(hparams)})
+            # `save_file` gives the file to its owner alone, whatever the user's umask.
+            part.write_bytes(save(state, metadata={"format": "pt", HPARAMS: json.dumps(hparams)}))
         else:
             names: OrderedDict[str, Tensor] = OrderedDict(to_published(stored.state))
             if not is_compact(name) or from_published(names).keys() != stored.state.keys():

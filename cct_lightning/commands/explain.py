@@ -54,7 +54,7 @@ def explain(
     that says why. The page holds its pictures itself and loads nothing.
 
     Args:
-        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, `.safetensors`, a published folder or `hf-hub:USER/NAME`.
         images: Image files, and folders that are searched through all their subfolders.
         out: The page to write.
         batch_size: Images per pass of the model. Attention maps take memory: layers, heads and tokens squared of each.

@@ -22,6 +22,7 @@ from cct_lightning.data.input_spec import InputSpec
 from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import load_model
+from cct_lightning.models.weights.hub import HUB
 from cct_lightning.models.weights.pretrained import stored_channels, stored_classes
 from cct_lightning.models.weights.reader import StoredWeights
 from cct_lightning.system.importing import require_extra
@@ -44,7 +45,7 @@ def export(
     """Export a checkpoint; the batch size stays free, the image size is fixed.
 
     Args:
-        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, `.safetensors`, a published folder or `hf-hub:USER/NAME`.
         out: The file to write; None: beside the checkpoint, ending in `.onnx` or `.pt2`.
         format: `onnx`, or `torch` for a `torch.export` program.
         arch: The model's name, where the checkpoint does not say.
@@ -60,6 +61,8 @@ def export(
     """
     if format not in _ENDINGS:
         raise InputError(f"format is {format!r}: choose {' or '.join(_ENDINGS)}.")
+    if out is None and str(ckpt).startswith(HUB):
+        raise InputError(f"Name the file to write for {ckpt}: there is no place beside it.")
     out = Path(ckpt).with_suffix(_ENDINGS[format]) if out is None else local_path(out)
     if out.suffix != _ENDINGS[format]:
         raise InputError(f"{out} must end in {_ENDINGS[format]} for the format {format}.")

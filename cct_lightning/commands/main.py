@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("classify image files with a checkpoint", "commands.predict:predict"),
     "convert": ("convert weights between published, Lightning and safetensors files", "commands.convert:convert"),
     "export": ("export a checkpoint to ONNX or torch.export", "commands.export:export"),
+    "publish": ("publish the model of a run to a folder or the Hugging Face Hub", "commands.publish:publish"),
     "explain": ("show on one page what a checkpoint predicts for images, and why", "commands.explain:explain"),
     "ablate": ("train a grid of runs on all GPUs or cores, resumably", "commands.ablate:ablate"),
     "compare": ("compare runs: mean and deviation over seeds, differences, tests", "commands.compare:compare"),

@@ -46,7 +46,7 @@ def predict(
     separated by `;`) and `error`, which is empty for an image that could be read.
 
     Args:
-        ckpt: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        ckpt: A checkpoint of `cct fit`, a published `.pth`, `.safetensors`, a published folder or `hf-hub:USER/NAME`.
         paths: Image files, and folders that are searched through all their subfolders.
         out: The CSV file to write.
         batch_size: Images per pass of the model.

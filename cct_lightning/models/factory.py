@@ -16,6 +16,7 @@ from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.parts import Parts, PartSpec, build_part, import_paths, split_spec
 from cct_lightning.models.weights import pretrained as weights
 from cct_lightning.models.weights.architecture import check_architecture, stored_parts
+from cct_lightning.models.weights.hub import is_reference
 from cct_lightning.models.weights.reader import StoredWeights, read_weights
 from cct_lightning.system.importing import check_imports
 
@@ -23,12 +24,13 @@ log = logging.getLogger(__name__)
 
 
 def create_model(
-    name: PartSpec,
+    name: PartSpec | Path,
     *,
     pretrained: bool | str | Path | StoredWeights | None = None,
     img_size: int | Sequence[int] | None = None,
     in_chans: int | None = None,
     num_classes: int | None = None,
+    allow_import: Iterable[str] = (),
     **parts: Unpack[Parts],
 ) -> nn.Module:
     """Build a model by name.
@@ -43,7 +45,8 @@ def create_model(
         name: `cct_LAYERS_KERNELxBLOCKS`, `cvt_LAYERS_PATCH` or `vit_LAYERS_PATCH`, optionally with image size, `_sine`,
             `_c100` or `_fl`; a baseline such as `resnet18`; or the import path of a `torch.nn.Module` of yours whose
             constructor takes the keywords `img_size`, `in_chans` and `num_classes`, and where it takes more a dict of
-            `class_path` and `init_args`. `cct models` lists the published names.
+            `class_path` and `init_args`. `cct models` lists the published names. Or what `cct publish` wrote, with its
+            weights: `hf-hub:USER/NAME`, also with `@REVISION`, or a folder.
         pretrained: Weights to start from: True for the published ones of that name, the path of a checkpoint of
             `cct fit`, a published `.pth` or a `.safetensors` file, what `read_weights` returned, or what published
             weights were trained on, such as `cifar10_300epochs`. Another number of classes re-initializes the head,
@@ -52,6 +55,7 @@ def create_model(
         in_chans: Channels of the images; None: the checkpoint's, else 3.
         num_classes: Classes; None: the checkpoint's, else those of the published model of that name (1000 for
             `cct_14_7x2_224`), else 10.
+        allow_import: Import paths of your own model and parts that a published model may name; others are refused.
         **parts: Parts that differ from the name's, see `Parts`; Compact Transformers alone have them. A checkpoint that
             was trained with others is refused where they are left out, and a warning tells of it where they are given.
 
@@ -62,6 +66,13 @@ def create_model(
         InputError: An unknown name or part, parts that do not fit each other or the image, or weights that do not fit
             or are NaN.
     """
+    name = str(name) if isinstance(name, Path) else name
+    if isinstance(name, str) and is_reference(name):
+        if pretrained is not None and pretrained is not True:
+            raise InputError(f"{name} has weights of its own: leave pretrained out, or name an architecture.")
+        pretrained = read_weights(name)
+        name, described = _described(pretrained, allow_import=allow_import)
+        parts = cast(Parts, {**described, **{key: value for key, value in parts.items() if value is not None}})
     stored = None if pretrained is None or pretrained is False else weights.find_weights(name, pretrained)
     if stored is not None:
         img_size = stored.hparams.get("img_size") if img_size is None else img_size
@@ -117,7 +128,7 @@ def load_model(
     """Build the model that a checkpoint holds, with its weights, in evaluation mode.
 
     Args:
-        path: A checkpoint of `cct fit`, a published `.pth`, or `.safetensors`.
+        path: A checkpoint of `cct fit`, a published `.pth`, `.safetensors`, a published folder or `hf-hub:USER/NAME`.
         arch: The model's name, where the checkpoint does not say (weights alone, of a model that is not published).
         img_size: (H, W) in pixels; None: the checkpoint's.
         allow_import: Import paths of your own model or parts that the checkpoint may name; others are refused.
@@ -140,6 +151,14 @@ def model_of(
     allow_import: Iterable[str] = (),
 ) -> tuple[PartSpec, nn.Module]:
     """Return the name and the model, with its weights, that `read_weights` found; see `load_model`."""
+    name, parts = _described(stored, arch, allow_import)
+    return name, create_model(name, pretrained=stored, img_size=img_size, **parts)
+
+
+def _described(
+    stored: StoredWeights, arch: PartSpec | None = None, allow_import: Iterable[str] = ()
+) -> tuple[PartSpec, Parts]:
+    """Return the name and the parts of the model that weights were stored of, after a check of the code they name."""
     described = stored.hparams.get("arch")
     asked = None if arch is None else split_spec("arch", arch)[0]
     if described is not None and asked in (None, split_spec("arch", described)[0]):
@@ -149,4 +168,4 @@ def model_of(
     parts = stored_parts(stored.hparams) if is_compact(name) else {}
     allowed = [*allow_import, *([asked] if asked else [])]
     check_imports(import_paths({"arch": name, **parts}), stored.path, allowed)
-    return name, create_model(name, pretrained=stored, img_size=img_size, **cast(Parts, parts))
+    return name, cast(Parts, parts)

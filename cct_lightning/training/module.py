@@ -26,6 +26,7 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.compact import CompactTransformer
 from cct_lightning.models.factory import create_model
 from cct_lightning.models.parts import Parts, PartSpec, import_paths, plain_spec
+from cct_lightning.models.weights.hub import is_reference
 from cct_lightning.models.weights.pretrained import find_weights
 from cct_lightning.models.weights.reader import read_checkpoint
 from cct_lightning.system.importing import check_imports
@@ -111,6 +112,8 @@ class Classifier(pl.LightningModule):
         self.ema_decay, self.compile_net = ema_decay, compile
         self.parts = {key: value for key, value in parts.items() if value is not None}
         classes = list(classes) if classes is not None else [str(k) for k in range(num_classes)]
+        if is_reference(arch):
+            raise InputError(f"{arch} is no architecture: give its architecture as arch, and pretrained={arch}.")
         stored = find_weights(arch, pretrained) if pretrained else None
         self.net = create_model(
             arch, pretrained=stored, img_size=img_size, in_chans=in_chans, num_classes=num_classes, **parts

@@ -26,6 +26,7 @@ from cct_lightning.compat import state_dict_metadata
 from cct_lightning.errors import InputError
 from cct_lightning.models.arch import BASELINES, is_compact
 from cct_lightning.models.parts import Parts
+from cct_lightning.models.weights.hub import weights_file
 from cct_lightning.models.weights.reference import from_published
 from cct_lightning.system.places import local_path
 
@@ -51,16 +52,17 @@ class StoredWeights:
     prefix: str = ""  # what stood before every name in the file and is left out of `state`
 
 
-def read_weights(path: Path) -> StoredWeights:
+def read_weights(path: str | Path) -> StoredWeights:
     """Read weights, on the CPU and under the names of our modules, and hyperparameters.
 
     Args:
-        path: A published `.pth`, a Lightning checkpoint of `cct fit`, or `.safetensors`.
+        path: A published `.pth`, a Lightning checkpoint of `cct fit`, or `.safetensors`; a published model by its
+            folder or as `hf-hub:USER/NAME`.
 
     Raises:
         InputError: No such file, not a checkpoint, damaged, or one that would run code to load.
     """
-    path = _existing(path)
+    path = _existing(weights_file(path))
     content, hparams = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, prefix = _unwrap(path, content)
     if any(name.startswith("classifier.") for name in state):  # what every published file has, and ours have not
@@ -129,7 +131,7 @@ def load_verified(path: Path) -> dict[str, Any]:
 def _existing(path: Path) -> Path:
     path = local_path(path)
     if not path.is_file():
-        what = "it is a folder" if path.is_dir() else "the file does not exist"
+        what = "it is a folder without a published model" if path.is_dir() else "the file does not exist"
         raise InputError(f"No checkpoint at {path}: {what}, give the path of a .ckpt, .pth or .safetensors file.")
     if path.stat().st_size == 0:
         raise InputError(f"The checkpoint {path} is damaged (it is empty): copy or download it again.")
