@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import yaml
 from hub_server import Hub, hub
+from huggingface_hub import constants
 from PIL import Image
 
 import cct_lightning
@@ -55,7 +55,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub, and a client in this process that knows it; `test_another_process` says HF_ENDPOINT, as a user does."""
     with hub() as found:
-        constants = huggingface_hub.constants
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, found.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", found.url)
@@ -327,7 +326,7 @@ def test_what_the_hub_refuses_is_one_sentence(run: Path, here: Path, server: Hub
     with pytest.raises(InputError, match="The Hub cannot be reached for me/broken"):
         publish(run, to="hf-hub:me/broken")
     assert server.repos["me/broken"] == [{".gitattributes": b""}], "all files or none"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="not in the cache, and the Hub cannot be reached"):
         create_model("hf-hub:me/new")
     with pytest.raises(InputError, match="The Hub cannot be reached for me/new"):
