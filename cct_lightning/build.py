@@ -217,7 +217,7 @@ def build_run(options: Namespace) -> Run:
     record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
     callbacks += _callbacks(built, folder, record, loggers, data)
     if shown := options.trainer.enable_progress_bar is not False:
-        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [progress()]
+        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else progress()
     writers = checkpoint_io(options.trainer.strategy, device_type=device_type(options.trainer.accelerator))
     trainer = build_trainer(
         built.trainer,
