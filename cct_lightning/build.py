@@ -8,7 +8,6 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 
@@ -39,7 +38,7 @@ from cct_lightning.system.places import local_path
 from cct_lightning.tracking.figure_loggers import FigureLogger
 from cct_lightning.tracking.loggers import chosen_loggers
 from cct_lightning.tracking.media import Media
-from cct_lightning.tracking.progress import progress
+from cct_lightning.tracking.progress import with_progress
 from cct_lightning.tracking.wandb_logger import claim_run_id, finish_wandb, upload
 from cct_lightning.training.callbacks.gradient_norm import GradientNorm
 from cct_lightning.training.callbacks.learning_rate import LearningRate
@@ -197,7 +196,9 @@ def build_run(options: Namespace) -> Run:
     config = ResolvedConfig.resolve(plain(options), world_size=world.size)
     if dry:
         launch = world.trainer_options(built.trainer.plugins)
-        trainer = build_trainer(built.trainer, logger=DummyLogger(), **launch)  # Lightning keeps no checkpoint of it
+        shown = with_progress(callbacks, wanted=options.trainer.enable_progress_bar)
+        # Lightning keeps no checkpoint of it.
+        trainer = build_trainer(built.trainer, logger=DummyLogger(), **shown, **launch)
         _check_built(trainer, model, data)
         return Run(options=options, config=config, model=model, data=data, trainer=trainer)
 
@@ -216,17 +217,13 @@ def build_run(options: Namespace) -> Run:
     before = seen if checkpoint is not None else {}
     record = RunRecord(folder=folder, config=config, costs=costs(model), before=before)
     callbacks += _callbacks(built, folder, record, loggers, data)
-    if shown := options.trainer.enable_progress_bar is not False:
-        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else progress()
     writers = checkpoint_io(options.trainer.strategy, device_type=device_type(options.trainer.accelerator))
     trainer = build_trainer(
         built.trainer,
         logger=loggers,
-        callbacks=callbacks,
+        **with_progress(callbacks, wanted=options.trainer.enable_progress_bar),
         **world.trainer_options(built.trainer.plugins, *writers),
         default_root_dir=str(local_path(options.trainer.default_root_dir or folder.path)),
-        # Lightning would add its own bar beside the lines of a log file.
-        enable_progress_bar=shown and any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
     if trainer.is_global_zero:  # which may have the lock already where others are put together
         check_unlocked(folder.path)

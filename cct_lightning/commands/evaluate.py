@@ -24,7 +24,7 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.system.importing import check_imports
 from cct_lightning.system.places import local_path
 from cct_lightning.tracking.connection import wandb_mode
-from cct_lightning.tracking.progress import quiet_libraries
+from cct_lightning.tracking.progress import quiet_libraries, with_progress
 from cct_lightning.tracking.wandb_logger import wandb_logger
 from cct_lightning.training.checks import match_classes
 from cct_lightning.training.trainer import build_trainer
@@ -56,6 +56,7 @@ def evaluate(command: str, args: Sequence[str]) -> None:
             config = ResolvedConfig.resolve(plain(options))
             logger = wandb_logger(folder, options.tracking, mode=mode, why_offline=why, config=config, job_type="test")
         launch = world.trainer_options(built.trainer.plugins)
+        launch |= with_progress(built.trainer.callbacks, wanted=built.trainer.enable_progress_bar)
         trainer = build_trainer(built.trainer, logger=logger, enable_checkpointing=False, **launch)
         limit = "limit_test_batches" if command == "test" else "limit_val_batches"
         if getattr(trainer, limit) == 0:

@@ -10,10 +10,11 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, RichProgressBar, Timer
+from pytorch_lightning.callbacks import Callback, ProgressBar, RichProgressBar, Timer
 from pytorch_lightning.callbacks.progress.rich_progress import BatchesProcessedColumn, CustomBarColumn
 from rich.progress import ProgressColumn, Task, TextColumn
 from rich.table import Column
@@ -195,8 +196,18 @@ def _is_best(trainer: pl.Trainer) -> bool:
     return False
 
 
-def progress() -> list[Callback]:
-    """Return the lines, and the bar where there is a terminal and no file or notebook's cell."""
-    # `!cct fit` in a notebook gets something like a terminal, which shows a moving bar as its control characters.
-    terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
-    return [EpochLines(), *([Progress()] if terminal else [])]
+def with_progress(callbacks: Callback | Sequence[Callback] | None, *, wanted: bool | None) -> dict[str, Any]:
+    """Return options of the Trainer: its callbacks with the lines of a run, and with the bar where there is a terminal.
+
+    Args:
+        callbacks: Those of the user and of the run; a progress bar among them is used instead.
+        wanted: The Trainer's option `enable_progress_bar`.
+    """
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    if wanted is not False and not any(isinstance(callback, ProgressBar) for callback in found):
+        # `!cct fit` in a notebook gets something like a terminal, which shows a moving bar as its control characters.
+        terminal = sys.stdout.isatty() and "JPY_PARENT_PID" not in os.environ
+        found += [EpochLines(), *([Progress()] if terminal else [])]
+    # Where it may, Lightning adds its own bar to the lines of a log file.
+    bar = wanted is not False and any(isinstance(callback, ProgressBar) for callback in found)
+    return {"callbacks": found, "enable_progress_bar": bar}

@@ -1,6 +1,7 @@
 """The lines of a batch job's log, and what stands beside the bar of a terminal."""
 
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import torch
 from pytorch_lightning.callbacks import Callback, LambdaCallback, RichProgressBar, Timer
 from pytorch_lightning.demos.boring_classes import BoringModel
 
+from cct_lightning.commands import main as command
+from cct_lightning.commands.evaluate import evaluate
 from cct_lightning.runs.checkpoints import checkpoints
 from cct_lightning.tracking import progress
 from cct_lightning.tracking.progress import EpochLines, Progress, RunClock
+
+OLD = Path(__file__).parents[1] / "survival" / "version_0_1.ckpt"
 
 
 def test_time_left_of_a_run_that_goes_on_in_mid_epoch(
@@ -195,3 +200,34 @@ def test_the_best_epoch_has_a_star_and_a_long_line_fits(
     assert len(lines[1].replace("2/4", "300/300")) <= 80
     # The later of two that are equally good is kept, see RunCheckpoint.
     assert ["*" in line for line in lines] == [True, True, False, True]
+
+
+def test_a_bar_where_there_is_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(callbacks: Any = None, wanted: bool | None = None) -> tuple[list[str], bool]:
+        options = progress.with_progress(callbacks, wanted=wanted)
+        return [type(callback).__name__ for callback in options["callbacks"]], options["enable_progress_bar"]
+
+    timer = Timer(duration={"hours": 1})
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    assert shown(timer) == (["Timer", "EpochLines"], False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert shown([timer]) == (["Timer", "EpochLines", "Progress"], True)
+    assert shown([RichProgressBar()]) == (["RichProgressBar"], True)
+    assert shown(wanted=False) == ([], False)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")  # `!cct fit` in a notebook
+    assert shown() == (["EpochLines"], False)
+
+
+def test_a_dry_run_and_a_test_have_no_bar_in_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command.run(["fit", "--config", "digits", "--trainer.fast_dev_run", "true"])
+    out = capsys.readouterr().out
+    assert "epoch 1/1 train" in out
+    assert "━" not in out
+    evaluate("test", ["--ckpt_path", str(OLD), "--trainer.limit_test_batches", "1", "--tracking.mode", "disabled"])
+    out = capsys.readouterr().out
+    assert "test/acc" in out
+    assert "Testing" not in out
