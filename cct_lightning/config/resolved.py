@@ -142,7 +142,8 @@ class ResolvedConfig:
     def _known_by_parts(self) -> bool:
         # A Compact Transformer's parts say all that its name does; which published weights it has, its name alone does.
         arch, weights = self.flat.get("model.arch"), self.flat.get("model.pretrained")
-        named = weights is True or (isinstance(weights, str) and not Path(weights).suffix)
+        path = isinstance(weights, str) and ("/" in weights or bool(Path(weights).suffix))  # or hf-hub:USER/NAME
+        named = weights is True or (isinstance(weights, str) and not path)
         return isinstance(arch, str) and is_compact(arch) and not named
 
     @property

@@ -229,6 +229,14 @@ def test_a_published_model_is_no_architecture(run: Path, here: Path) -> None:
         create_model("./model", pretrained="cifar10_300epochs")
     with pytest.raises(InputError, match=r"pretrained=\./model"):
         Classifier(arch="./model", img_size=(8, 8), in_chans=1, num_classes=10)
+    # It needs no architecture's name, as published weights of the paper do: the parts say which run it is.
+    for weights, arch in (
+        ("hf-hub:me/digits", "cct_7_3x1"),
+        ("./model", "cct_7_3x1"),
+        ("cifar10_300epochs", "cct_7_3x1_32"),
+    ):
+        options = {"model": {"arch": "cct_7_3x1_32", "pretrained": weights}, "data": {"name": "cifar10"}}
+        assert ResolvedConfig.resolve(options).arch == arch
     # A folder of that name does not hide an architecture.
     (here / "cct_2_3x1").mkdir()
     assert create_model("cct_2_3x1").head.out_features == 10
