@@ -44,9 +44,10 @@ def weights_file(reference: str | Path) -> Path:
     if text.startswith(HUB):
         repo, revision = repository(text)
         return hub_file(repo, WEIGHTS, revision)
-    path = local_path(text.removeprefix(LOCAL))
-    published = path / WEIGHTS
-    return published if published.is_file() or text.startswith(LOCAL) else path
+    if text.startswith(LOCAL):
+        return local_path(text.removeprefix(LOCAL)) / WEIGHTS
+    path = local_path(reference)
+    return published if (published := path / WEIGHTS).is_file() else path
 
 
 def repository(reference: str) -> tuple[str, str | None]:
