@@ -107,7 +107,9 @@ def test_bad_input_leaves_nothing(ckpt: Callable[[str], Path], monkeypatch: pyte
     with pytest.raises(InputError, match="img_size"):
         export(path, img_size=(0, 0), format="torch")
     with pytest.raises(InputError, match="does not exist"):
-        export(path.with_name("nothing.ckpt"))
+        export(path.with_name("nothing.ckpt"), format="torch")
+    with pytest.raises(InputError, match="Name the file to write"):
+        export(Path("hf-hub:me/model"), format="torch")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"pip install 'cct_lightning\[onnx\]'"):
         export(path)
