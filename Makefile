@@ -54,7 +54,7 @@ options: $(READY_DEV)  ## write the table of options anew, from which help, typo
 lowest:  ## the lowest versions of the dependencies, in build/lowest: models, training, tracking and command line
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv; }
 	build/uv/bin/uv venv -q --allow-existing --python $(PYTHON) build/lowest
-	build/uv/bin/uv pip install -q --python build/lowest --resolution lowest-direct -r requirements.txt $(TEST_TOOLS)
+	build/uv/bin/uv pip install -q --python build/lowest --resolution lowest-direct -r requirements.txt -e . $(TEST_TOOLS)
 	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
 		tests/models tests/training tests/tracking tests/test_cli.py tests/test_fit.py $(ARGS)
 
