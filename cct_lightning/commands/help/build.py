@@ -95,7 +95,8 @@ def _option(action: argparse.Action) -> dict[str, Any]:
 
 
 def _command(parser: argparse.ArgumentParser, summary: str) -> dict[str, Any]:
-    actions = parser_actions(parser)
+    # jsonargparse adds an option of its own when it parses.
+    actions = [action for action in parser_actions(parser) if action.dest != "print_shtab"]
     names = [action.dest for action in actions]
     groups = {name for name in names if any(f"{name}." in other and not other.endswith(".help") for other in names)}
     shown = [
