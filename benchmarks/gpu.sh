@@ -15,22 +15,29 @@
 #   PYTHON   of which Python (default python)          SECONDS_LEFT  for this call (default 530)
 #   OUT      for results (default runs/gpu)            DATA          see above (default ~/.cache/cct_lightning)
 
+# What is given is meant from here.
+PYTHON=$(command -v "${PYTHON:-python}") && PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") || exit 2
+[ -n "$OUT" ] || OUT=$(dirname "$0")/../runs/gpu
+OUT=$(mkdir -p "$OUT" && cd "$OUT" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
-PYTHON=${PYTHON:-python} OUT=$(mkdir -p "${OUT:-runs/gpu}" && cd "${OUT:-runs/gpu}" && pwd)
 DATA=${DATA:-$HOME/.cache/cct_lightning}
 END=$((SECONDS + ${SECONDS_LEFT:-530}))
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} CCT_BENCHMARK_RESULTS=$OUT WANDB_MODE=disabled
 
-device=cuda accelerator=gpu tiny=() sizes="128 512 1024" arch=cct_7_3x1 repeats=5
+device=cuda accelerator=gpu tiny=() sizes="128 512 1024" ways="false true" arch=cct_7_3x1 repeats=5
 if [ -n "$REHEARSE" ]; then
-    device=cpu accelerator=cpu tiny=(--tiny) sizes=2 arch=cct_2_3x2 repeats=1
+    device=cpu accelerator=cpu tiny=(--tiny) sizes=2 ways=false arch=cct_2_3x2 repeats=1
 fi
 
 # part NAME CAP COMMAND...: run it in CAP seconds, or in what is left, unless it has ended well before.
 part() {
     local name=$1 cap=$2 left=$((END - SECONDS)) began=$SECONDS code
     shift 2
-    grep -qs '"code": 0,' "$OUT/$name.json" && { echo "$name: done before"; return; }
+    if grep -qs '"code": 0,' "$OUT/$name.json"; then
+        [ -n "$again" ] || echo "$name: done"
+        return
+    fi
+    case " $(echo $tried) " in *" $name.json "*) [ -n "$again" ] || return ;; *) [ -z "$again" ] || return ;; esac
     [ -n "$REHEARSE" ] && cap=$((cap * 5))  # whatever the machine
     [ "$left" -lt 10 ] && { echo "$name: no time left, call again"; return; }
     [ "$cap" -gt "$left" ] && cap=$left
@@ -54,21 +61,16 @@ fit() {
         ${REHEARSE:+--trainer.limit_train_batches 2 --trainer.limit_val_batches 1} "$@"
 }
 twice() { rm -rf "$OUT/digits" && fit --trainer.max_epochs 2 && fit --trainer.max_epochs 4; }
-steps() {
-    for size in $sizes; do
-        for how in false true; do
-            [ -n "$REHEARSE" ] && [ $how = true ] && continue
-            "$PYTHON" -m cct_lightning benchmark --arch "$arch" --batch_size "$size" --compile $how --device $device \
-                --peer vit-pytorch --repeats "$repeats" --json "$OUT/step_${size}_$how.json" || return
-        done
-    done
+step() {
+    "$PYTHON" -m cct_lightning benchmark --arch "$arch" --batch_size "$1" --compile "$2" --device $device \
+        --peer vit-pytorch --repeats "$repeats" --json "$OUT/step_$1_$2.json"
 }
 overhead() {
     [ -d "$OUT/tree" ] || "$PYTHON" benchmarks/gpu_parts.py tree "$OUT/tree" || return
     "$PYTHON" benchmarks/fit_overhead.py --root "$OUT/tree" --device $device --arch "$arch" --repeats 1 "$@"
 }
-export -f fit twice steps overhead
-export OUT PYTHON REHEARSE device accelerator sizes arch repeats
+export -f fit twice step overhead
+export OUT PYTHON REHEARSE device accelerator arch repeats
 
 gpu_tests=(-m gpu) fsdp=(-m gpu) load=(--batch 512 --steps 3) batch=(--batch 1024 --compile)
 if [ -n "$REHEARSE" ]; then
@@ -76,6 +78,27 @@ if [ -n "$REHEARSE" ]; then
     batch=(--batch 8 --repeats 1)
 fi
 
+# Those that failed or ran out of time before come last.
+parts() {
+    part a_tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider "${gpu_tests[@]}" --deselect tests/survival/test_fsdp.py
+    part a_pixels 90 "$PYTHON" benchmarks/gpu_parts.py pixels --device $device "${tiny[@]}"
+    part b_digits 60 env CUDA_LAUNCH_BLOCKING=1 bash -c twice
+    part c_fsdp 45 "$PYTHON" -m pytest -q -p no:cacheprovider "${fsdp[@]}" tests/survival/test_fsdp.py
+    part d_waits 40 "$PYTHON" benchmarks/gpu_parts.py waits --device $device "${tiny[@]}"
+    for size in $sizes; do
+        for how in $ways; do
+            part "e_step_${size}_$how" 60 bash -c 'step "$@"' step "$size" "$how"
+        done
+    done
+    part f_augment 90 "$PYTHON" benchmarks/augment.py --device $device "${batch[@]}"
+    part g_attention 30 "$PYTHON" benchmarks/gpu_parts.py attention --device $device "${tiny[@]}"
+    part h_busy 60 "$PYTHON" benchmarks/gpu_parts.py busy --device $device "${tiny[@]}"
+    part h_overhead 120 bash -c 'overhead "$@"' overhead "${load[@]}"
+}
+tried=$(cd "$OUT" && ls -- *.json 2>/dev/null)
+parts
+again=yes
+parts
 part a_tests 120 "$PYTHON" -m pytest -q -p no:cacheprovider "${gpu_tests[@]}" --deselect tests/survival/test_fsdp.py
 part a_pixels 90 "$PYTHON" benchmarks/gpu_parts.py pixels --device $device "${tiny[@]}"
 part b_digits 60 env CUDA_LAUNCH_BLOCKING=1 bash -c twice

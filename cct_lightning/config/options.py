@@ -20,7 +20,7 @@ DEFAULT_SEED = 0
 NEVER_CHANGE_RESULTS = (
     "run_dir", "resume", "save_every_minutes", "test_best", "tracking.", "environment.",
     "data.root", "data.cache_dir", "data.download", "data.num_workers",
-    "data.eval_batch_size", "data.on_device",
+    "data.on_device",
     "data.batch_size",  # the global batch size counts, which is concrete in every resolved configuration
     "model.compile",
     "trainer.accelerator", "trainer.strategy", "trainer.devices", "trainer.num_nodes",

@@ -125,6 +125,10 @@ class ResolvedConfig:
                 value = self.flat[key]
                 whole = value == 1 and isinstance(value, float) and key != "trainer.overfit_batches"
                 found[key] = None if whole else (type(value).__name__, value)
+        # Without a limit, all images are evaluated, in whatever batches. Version 0.1 did not have the option.
+        whole = all(found.get(f"trainer.limit_{stage}_batches") is None for stage in ("val", "test"))
+        if whole or found.get("data.eval_batch_size") is None:
+            found.pop("data.eval_batch_size", None)
         if not found.get("trainer.gradient_clip_val"):
             found |= {key: None for key in found if key.startswith("trainer.gradient_clip")}
         elif found.get("trainer.gradient_clip_algorithm") is None:

@@ -71,7 +71,7 @@ class ImageDataModule(pl.LightningDataModule):
         split_seed: Decides the validation split and the subset; apart from `seed`, so that runs of several seeds share
             them.
         seed: Decides the order of training and every random choice of augmentation and mixing.
-        eval_batch_size: Images per device and step in validation and test. Default: that of training.
+        eval_batch_size: Images per device and step in validation, test and prediction. Default: that of training.
         on_device: Keep all images on the device and take batches there; no image and no order changes. Default: on a
             GPU that they take at most a quarter of the free memory of. Not where files are streamed.
         num_workers: Processes that load batches. Default: 0, since a batch is one gather from memory; one per core, at
@@ -327,6 +327,10 @@ class ImageDataModule(pl.LightningDataModule):
         """Free the memory of the images on the device; Lightning's hook after each stage."""
         self.on_device.free()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Free it where a stage fails, too."""
+        self.on_device.free()
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Augment, normalize and mix a training batch on its device; normalize any other. Shapes: `BatchTransform`."""
         trainer, transform = self.trainer, self.transform.on(batch.image.device)
@@ -358,7 +362,9 @@ class ImageDataModule(pl.LightningDataModule):
         size = self.local_batch_size(sampler_kwargs(self.trainer)["num_replicas"], accumulation(self.trainer))
         crop = self._policies[0] if stage == "train" else None
         return make_loader(
-            self.stored.dataset(index, crop, images_wait=self.on_device.wanted(self.stored.image, self.trainer)),
+            self.stored.dataset(
+                index, crop, images_wait=self.on_device.for_loader(stage, self.stored.image, self.trainer)
+            ),
             trainer=self.trainer,
             batch_size=size if stage == "train" else self.eval_batch_size or size,
             num_workers=self.num_workers,

@@ -18,9 +18,24 @@ class ImagesOnDevice:
     def __init__(self, asked: bool | None) -> None:
         self.asked = asked
         self._images: Tensor | None = None
+        self._stages: set[str] = set()
 
-    def wanted(self, images: Tensor | None, trainer: pl.Trainer | None) -> bool:
-        """Tell whether a loader leaves the images of its batches to `take`; None: streamed, or no Trainer takes any."""
+    def for_loader(self, stage: str, images: Tensor | None, trainer: pl.Trainer | None) -> bool:
+        """Tell whether a loader leaves the images of its batches to `take`.
+
+        Only the first loader of a stage does, which is the Trainer's: those that a callback asks for have images.
+
+        Args:
+            stage: `train`, `val`, `test` or `predict`.
+            images: All images; None: they are streamed.
+            trainer: The Trainer; None: nobody takes them.
+        """
+        found = stage not in self._stages and self._wanted(images, trainer)
+        if found:
+            self._stages.add(stage)
+        return found
+
+    def _wanted(self, images: Tensor | None, trainer: pl.Trainer | None) -> bool:
         if images is None or trainer is None or trainer.state.status != TrainerStatus.RUNNING:
             return False
         device = trainer.strategy.root_device
@@ -37,6 +52,7 @@ class ImagesOnDevice:
     def free(self) -> None:
         """Give the memory back."""
         self._images = None
+        self._stages.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"asked": self.asked, "_images": None}
+        return {"asked": self.asked, "_images": None, "_stages": set()}

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_utilities.core.apply_func import apply_to_collection
 
 from cct_lightning.errors import TrainingFailed
 from cct_lightning.models.weights.reader import load_verified as load_verified
@@ -55,7 +56,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BackgroundCheckpointIO(AtomicCheckpointIO):
-    """Copy the state on its device, and write it in a thread, in order: a GPU trains on meanwhile.
+    """Copy the state to the CPU, and write best.ckpt and last.ckpt in a thread, in order: a GPU trains on meanwhile.
+
+    Other files are of a user's callbacks, which may look for them or remove them at once: they are written at once.
+    After a failure nothing else in line is written, since it could name what is not there.
 
     Lightning's AsyncCheckpointIO writes with whatever Lightning sets in place of ours, and has no way to wait.
     """
@@ -63,6 +67,7 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
     def __init__(self) -> None:
         self._writes: deque[Future[None]] = deque()
         self._thread: ThreadPoolExecutor | None = None
+        self._failure: BaseException | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
@@ -77,18 +82,32 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
         Raises:
             TrainingFailed: An earlier one could not be written.
         """
+        if Path(path).name not in (RunFolder.BEST, RunFolder.LAST):
+            self.flush()
+            super().save_checkpoint(checkpoint, path)
+            return
         self.flush(left=1)
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._writes.append(self._thread.submit(super().save_checkpoint, copy.deepcopy(checkpoint), path))
+        self._writes.append(self._thread.submit(self._write, _snapshot(checkpoint), path))
+
+    def _write(self, checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+        if self._failure is None:
+            try:
+                super().save_checkpoint(checkpoint, path)
+            except BaseException as error:
+                self._failure = error
 
     def flush(self, left: int = 0) -> None:
-        """Wait until at most `left` checkpoints are not written yet.
+        """Wait until at most `left` checkpoints are not written yet, and none after one could not be written.
 
         Raises:
             TrainingFailed: One could not be written.
         """
-        while self._writes and (len(self._writes) > left or self._writes[0].done()):
+        while self._writes and (len(self._writes) > left or self._writes[0].done() or self._failure):
             self._writes.popleft().result()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     def load_checkpoint(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Load a checkpoint, as Lightning does, once what is to be written is."""
@@ -103,6 +122,13 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
             if self._thread is not None:
                 self._thread.shutdown()
             self._thread = None
+
+
+def _snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy whose tensors are on the CPU: none of a GPU's memory is taken, and no thread works on it."""
+    tensors: list[torch.Tensor] = []
+    apply_to_collection(checkpoint, torch.Tensor, tensors.append)
+    return copy.deepcopy(checkpoint, {id(tensor): tensor.detach().to("cpu", copy=True) for tensor in tensors})
 
 
 def checkpoint_io(strategy: object, *, device_type: str) -> list[AtomicCheckpointIO]:

@@ -63,6 +63,7 @@ SAME: dict[str, tuple[list[str], list[str]]] = {
         ["--model.optim.schedule=constant"],
         ["--model.optim.schedule=constant", "--model.optim.min_lr=1e-5"],
     ),
+    "batches of all images": ([], ["--data.eval_batch_size=10"]),
     "no arguments": (["--model.pool=mean"], ['--model.pool={"class_path": "mean", "init_args": {}}']),
 }
 
@@ -85,6 +86,10 @@ DIFFERENT: dict[str, tuple[list[str], str]] = {
     "another kind of AdamW": (
         ['--model.optim.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"amsgrad": true}}'],
         "model.optim.optimizer was muon and is torch.optim.AdamW(amsgrad=true)",
+    ),
+    "batches of some images": (
+        ["--trainer.limit_val_batches=1", "--data.eval_batch_size=10"],
+        "data.eval_batch_size was null and is 10",
     ),
     "a seed": (["--seed_everything=1"], "seed_everything was 0 and is 1"),
     "a model": (["--model.arch=cvt_2_2"], "model.arch was cct_2_3x1 and is cvt_2_2"),

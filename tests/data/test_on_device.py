@@ -33,6 +33,16 @@ class Seen(pl.Callback):
         self.batches["test"].append(batch)
 
 
+class Looks(pl.Callback):
+    """Look at validation images in the middle of a run, and fail after it."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        [batch] = [next(iter(trainer.datamodule.val_dataloader()))]
+        assert batch.image.shape[1:] == (1, 8, 8)
+        assert trainer.datamodule.on_device._images is not None
+        raise ZeroDivisionError
+
+
 def shown(folder: Path, **options: Any) -> dict[str, list[Batch]]:
     data, seen = ImageDataModule(augment="light", batch_size=64, **options), Seen()
     run = trainer(folder, seen, batches=3, limit_val_batches=2, enable_checkpointing=False)
@@ -51,6 +61,15 @@ def test_the_same_batches(tmp_path: Path) -> None:
             assert all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True)), split
 
 
+def test_a_callback_that_asks_for_a_loader_gets_images(tmp_path: Path) -> None:
+    data = ImageDataModule(augment="light", batch_size=64, on_device=True)
+    with pytest.raises(ZeroDivisionError):
+        trainer(tmp_path, Looks(), batches=3, limit_val_batches=2, enable_checkpointing=False).fit(
+            classifier(data), datamodule=data
+        )
+    assert data.on_device._images is None, "the memory is free again"
+
+
 def test_evaluation_has_a_batch_size_of_its_own(tmp_path: Path) -> None:
     seen = shown(tmp_path, eval_batch_size=50)
     assert {len(batch.label) for batch in seen["train"]} == {64}
@@ -63,7 +82,7 @@ def test_by_default_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def wanted(asked: bool | None, device: str = "cuda", status: str = "running") -> bool:
         state = SimpleNamespace(status=status)
         used: Any = SimpleNamespace(state=state, strategy=SimpleNamespace(root_device=torch.device(device)))
-        return ImagesOnDevice(asked).wanted(torch.zeros(100, dtype=torch.uint8), used)
+        return ImagesOnDevice(asked).for_loader("val", torch.zeros(100, dtype=torch.uint8), used)
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
     free = 400

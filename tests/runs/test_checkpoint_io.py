@@ -94,6 +94,33 @@ def test_what_cannot_be_written_is_said(writer: BackgroundCheckpointIO, tmp_path
     assert (tmp_path / "last.ckpt").exists()
 
 
+def test_after_a_failure_nothing_that_is_in_line_is_written(
+    writer: BackgroundCheckpointIO, disk: threading.Event, tmp_path: Path
+) -> None:
+    """last.ckpt would name a best.ckpt that is not there."""
+    (tmp_path / "best.ckpt").mkdir()
+    writer.save_checkpoint({}, tmp_path / "best.ckpt")
+    writer.save_checkpoint({"best": "best.ckpt"}, tmp_path / "last.ckpt")
+    disk.set()
+    with pytest.raises(TrainingFailed, match=r"Cannot save .*best\.ckpt"):
+        writer.teardown()
+    assert not (tmp_path / "last.ckpt").exists()
+    writer.save_checkpoint({}, tmp_path / "last.ckpt")  # another fit of the same Trainer
+    writer.teardown()
+    assert (tmp_path / "last.ckpt").exists()
+
+
+def test_files_of_other_callbacks_are_written_at_once(writer: BackgroundCheckpointIO, tmp_path: Path) -> None:
+    """Lightning's ModelCheckpoint looks for them, and removes those that are no longer among the best."""
+    loss = torch.ones(2, requires_grad=True).sum()
+    writer.save_checkpoint({"callbacks": {"mine": {"loss": loss}}}, tmp_path / "last.ckpt")  # with a graph
+    writer.save_checkpoint({}, tmp_path / "e1.ckpt")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["mine"]["loss"] == 2
+    writer.remove_checkpoint(tmp_path / "e1.ckpt")
+    writer.flush()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt"]
+
+
 def test_a_thread_writes_where_it_saves_time() -> None:
     kinds = [type(*checkpoint_io(strategy, device_type=kind)) for strategy, kind in (("auto", "cpu"), ("ddp", "cuda"))]
     assert kinds == [AtomicCheckpointIO, BackgroundCheckpointIO]

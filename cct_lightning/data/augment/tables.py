@@ -35,7 +35,10 @@ def to_device(drawn: T, device: torch.device) -> T:
         parts += [part, part.new_empty(padding)]
         places.append((end, end + len(part)))
         end += len(part) + padding
-    packed = torch.cat(parts).to(device, non_blocking=True)
+    packed = torch.cat(parts)
+    if torch.cuda.is_available():
+        packed = packed.pin_memory()  # else CUDA waits for what it computes before it copies
+    packed = packed.to(device, non_blocking=True)
     moved = iter(packed[start:end].view(t.dtype).view(t.shape) for t, (start, end) in zip(tensors, places, strict=True))
     return _replaced(drawn, lambda _: next(moved))
 
