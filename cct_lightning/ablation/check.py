@@ -1,10 +1,12 @@
 """Checks the runs of a grid before the first one starts, with the parser and the classes that the runs will use."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from torch import nn
 
 from cct_lightning.ablation.grid import GridRun, words
 from cct_lightning.ablation.plan import Checked
@@ -15,8 +17,11 @@ from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.errors import InputError
 from cct_lightning.runs.labels import costs
 from cct_lightning.tracking.progress import quiet_libraries
+from cct_lightning.training.checks import check_length
+from cct_lightning.training.optim import Optim
 
 _SHOWN = 20  # combinations in a message
+_LONGEST = 300  # characters of an error that is not ours
 
 
 def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
@@ -57,10 +62,32 @@ def check_runs(runs: Sequence[GridRun], *, prepare: bool) -> list[Checked]:
 
 
 def _costs(options: Namespace, *, prepare: bool) -> dict[str, Any]:
-    built = instantiate("fit", options)
+    trainer = options.trainer
+    if not trainer.fast_dev_run:
+        optim = Optim(**options.model.optim.as_dict())
+        check_length(optim, epochs=trainer.max_epochs, max_steps=trainer.max_steps, max_time=trainer.max_time)
+    try:
+        built = instantiate("fit", options)
+        found = costs(built.model)
+    except InputError:
+        raise
+    except Exception as error:  # of any class: a part of the user's may raise it
+        message = " ".join(str(error).split())[:_LONGEST].rstrip(".")
+        raise InputError(f"{_raised_by(error)} raised {type(error).__name__}: {message}.") from error
     if prepare:
         built.data.prepare()
-    return costs(built.model)
+    return found
+
+
+def _raised_by(error: Exception) -> str:
+    """Return the import path of the innermost module of the user's own that an error came through."""
+    kinds = [
+        type(frame.f_locals["self"])
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if isinstance(frame.f_locals.get("self"), nn.Module)
+    ]
+    own = [kind for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", __name__.partition(".")[0])]
+    return f"{own[-1].__module__}.{own[-1].__qualname__}" if own else "The model"
 
 
 def _without(failed: Sequence[tuple[GridRun, InputError]], runs: Sequence[GridRun]) -> str:

@@ -27,7 +27,7 @@ def combinations(
         exclude: Combinations to leave out; one that names some options leaves all out that have these values.
 
     Raises:
-        InputError: None is left.
+        InputError: None is left, or not the baseline.
     """
     if design == "full":
         every = [dict(zip(parameters, values, strict=True)) for values in itertools.product(*parameters.values())]
@@ -36,6 +36,12 @@ def combinations(
         changes = [{key: value} for key, values in parameters.items() if key != SEED for value in values[1:]]
         seeds = [{SEED: seed} for seed in parameters.get(SEED, ())] or [{}]
         every = [{**first, **change, **seed} for change in ({}, *changes) for seed in seeds]
+        if all(is_excluded(each, exclude) for each in every[: len(seeds)]):
+            varied = [key for key, values in parameters.items() if key != SEED and len(values) > 1]
+            raise InputError(
+                f"The field exclude leaves the baseline out ({variant_name(first, varied, alone='all runs')}), which "
+                "design: one_at_a_time changes one by one: put other values first, or remove the entry."
+            )
     found = [each for each in every if not is_excluded(each, exclude)]
     if not found:
         raise InputError("The field exclude leaves no run: remove an entry.")

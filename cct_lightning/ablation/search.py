@@ -14,7 +14,7 @@ from cct_lightning.ablation.values import Distribution
 from cct_lightning.config.options import plain_values
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.runs.hyperband import Hyperband
-from cct_lightning.runs.metrics import VAL_ACC, metric
+from cct_lightning.runs.metrics import LOGGED, VAL_ACC, metric
 
 _METHODS = ("grid", "random", "bayes")
 TRIES = 10_000  # to draw a combination that is neither excluded nor there already
@@ -151,6 +151,10 @@ def _metric(where: str, content: Mapping[str, Any], purpose: str) -> tuple[str, 
             f"The metric of {where} is {name}: runs are chosen by a metric of the validation, {example}; the "
             "test images are for the one that is chosen."
         )
+    known = [each for each in LOGGED if each.startswith("val/")]
+    if name not in known:
+        hint = nearest(name, known)
+        raise InputError(f"The metric of {where} is {name}, which no run logs: choose {', '.join(known)}.{hint}")
     goal = given.get("goal", "minimize")  # W&B's default
     if goal != f"{metric(name).goal}imize":
         raise InputError(f"The metric of {where} has the goal {goal}: for {name} write goal: {metric(name).goal}imize.")

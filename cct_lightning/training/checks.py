@@ -100,6 +100,27 @@ def check_training(
     each of `num_nodes` machines, as many as are known before the Trainer counts them. An optimizer step takes
     `accumulate` batches, together `global_batch_size` images; None: it follows from the others.
     """
+    check_length(optim, epochs=epochs, max_steps=max_steps, max_time=max_time)
+    find_optimizer(optim.optimizer)
+    if accumulate < 1:
+        raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
+    check_devices(at_least(1, "trainer.devices", devices), device_type)
+    at_least(1, "trainer.num_nodes", num_nodes)
+    if global_batch_size is not None:
+        per_device_batch_size(global_batch_size, devices * num_nodes, accumulate)
+    check_precision(precision, device_type=device_type)
+    if compile:
+        check_compiler(device_type)
+
+
+def check_length(
+    optim: Optim, *, epochs: int | None, max_steps: int, max_time: str | timedelta | dict[str, int] | None
+) -> None:
+    """Check that a run has a length, and that its schedule fits in; the arguments are those of `check_training`.
+
+    Raises:
+        InputError: It has none, or not all of the schedule fits.
+    """
     if max_steps == 0 or max_steps < -1:
         raise InputError(f"trainer.max_steps is {max_steps}: it must be at least 1, or -1 for no limit.")
     if max_time is not None:
@@ -119,16 +140,6 @@ def check_training(
         )
     if epochs is not None and not (epochs == -1 and limited):
         check_epochs(optim, epochs=epochs)
-    find_optimizer(optim.optimizer)
-    if accumulate < 1:
-        raise InputError(f"accumulate_grad_batches is {accumulate}: it must be at least 1.")
-    check_devices(at_least(1, "trainer.devices", devices), device_type)
-    at_least(1, "trainer.num_nodes", num_nodes)
-    if global_batch_size is not None:
-        per_device_batch_size(global_batch_size, devices * num_nodes, accumulate)
-    check_precision(precision, device_type=device_type)
-    if compile:
-        check_compiler(device_type)
 
 
 def check_sharding(trainer: pl.Trainer, *, optimizer: PartSpec, ema_decay: float | None) -> None:

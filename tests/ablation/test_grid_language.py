@@ -162,6 +162,33 @@ def test_a_combination_that_would_not_start_is_named_and_how_to_leave_it_out(tmp
     assert len(check_runs(expand(grid(tmp_path, both, seeds=2, exclude=exclude)), prepare=False)) == 6
 
 
+def test_a_part_of_ones_own_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = '    def forward(self, x):\n        raise RuntimeError("no such\\n  tokens")\n'
+    (tmp_path / "my_lab.py").write_text(SCALED + "\n" + forward)
+    monkeypatch.syspath_prepend(tmp_path)
+    runs = expand(grid(tmp_path, {"model.pool": {"values": ["mean", "my_lab.Scaled"]}}))
+    with pytest.raises(InputError, match=r"my_lab\.Scaled raised RuntimeError: no such tokens\. Of 2 runs 1") as caught:
+        check_runs(runs, prepare=False)
+    assert str(caught.value).endswith("exclude: [{model.pool: my_lab.Scaled}]")
+
+
+def test_a_schedule_that_does_not_fit_is_found_before_a_run_starts(tmp_path: Path) -> None:
+    warmups = {"model.optim.warmup_epochs": {"values": [0, 1]}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**GRID, "parameters": {**warmups, "trainer.max_epochs": {"value": 1}}}))
+    with pytest.raises(InputError, match=r"warmup_epochs=1 would not start: A warm-up of 1 .* add to the file: exclude"):
+        check_runs(expand(read_grid(path)), prepare=False)
+
+
+def test_one_change_at_a_time_needs_the_baseline(tmp_path: Path) -> None:
+    both = {"model.pool": {"values": ["mean", "max"]}, "model.depth": {"values": [1, 2]}}
+    for left_out in ({"pool": "mean", "depth": 1}, {"pool": "mean"}):
+        with pytest.raises(InputError, match=r"leaves the baseline out \(pool=mean-depth=1\)"):
+            names(grid(tmp_path, both, design="one_at_a_time", exclude=[left_out]))
+    found = names(grid(tmp_path, both, design="one_at_a_time", seeds=2, exclude=[{"seed_everything": 1}]))
+    assert found[0] == "pool=mean-depth=1-seed0"
+
+
 def test_wandbs_agents_run_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_lab.py").write_text(SCALED)
     monkeypatch.syspath_prepend(tmp_path)

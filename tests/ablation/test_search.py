@@ -158,6 +158,7 @@ def test_values_are_drawn_by_their_probabilities() -> None:
         ({"run_cap": None}, "needs run_cap"),
         ({"metric": {"name": "test/acc", "goal": "maximize"}}, "metric of the validation"),
         ({"metric": None}, "needs a metric"),
+        ({"metric": {"name": "val/accc", "goal": "maximize"}}, "which no run logs: .*Did you mean 'val/acc'"),
         ({"metric": {"name": "val/acc"}}, "for val/acc write goal: maximize"),
         ({"seeds": 3}, "for grids"),
         ({"design": "one_at_a_time"}, "for grids"),
