@@ -7,6 +7,7 @@ The module imports neither torch nor Lightning: a worker starts in a second.
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -176,11 +177,16 @@ def _wait(child: "subprocess.Popen[bytes]", files: RunFolder) -> bool:
 def _reason(code: int, files: RunFolder, start: int) -> str:
     with (files / files.LOG).open(encoding="utf-8", errors="replace") as log:
         log.seek(start)
-        lines = [line.strip() for line in log if line.strip()]
+        lines = [line.rstrip() for line in log if line.strip()]
     if code < 0:
         hint = ", perhaps out of memory" if -code == signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    last = lines[-1] if lines else "no message"
+    last = lines[-1].strip() if lines else "no message"
+    tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
+    if tracebacks and not last.startswith("cct fit: "):
+        # Other libraries may write after it; its own lines above the error are indented.
+        after = lines[tracebacks[-1] + 1 :]
+        last = next((line for line in after if re.match(r"[A-Za-z_][\w.]*(: |$)", line)), last)
     return f"{last[:300]} (exit code {code})"
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,30 @@ def test_wandb_gets_a_search_that_tests_nothing(tmp_path: Path) -> None:
     write(tmp_path, exclude=[{"pool": "mean"}])
     with pytest.raises(InputError, match="cannot exclude combinations of a search"):
         write_sweep(read_grid(path), path, str(target))
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            "Traceback (most recent call last):\n  File a\n    x = 1\nmy_lab.Bad: no\n  more\nwandb: synced\n",
+            "my_lab.Bad: no",
+        ),
+        ("Traceback (most recent call last):\nKeyError: 1\nTraceback (most recent call last):\nA: 2\n", "A: 2"),
+        (
+            "Traceback (most recent call last):\n  File a\nKeyError: 1\ncct fit: No space left.\n",
+            "cct fit: No space left.",
+        ),
+        ("epoch 1\nBus error\n", "Bus error"),
+        ("", "no message"),
+    ],
+)
+def test_why_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, reason: str) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.stderr.write({log!r}); sys.exit(1)"]
+    popen = subprocess.Popen
+    monkeypatch.setattr(trial.subprocess, "Popen", lambda _, **options: popen(command, **options))
+    run_job(trial.Job(folder=str(tmp_path), arguments=["x"], threads=1, attempts=1, cwd=str(tmp_path)))
+    assert read_state(tmp_path).reason == f"{reason} (exit code 1)"
 
 
 # ---- bayes ----------------------------------------------------------------------------------------------------------
