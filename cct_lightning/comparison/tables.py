@@ -118,13 +118,14 @@ def _pivot(comparison: Comparison, pair: tuple[str, str], caption: str) -> Layou
 
 def _renamed(found: Layout, rename: Mapping[str, str]) -> Layout:
     texts = {*found.headings, *(text for row in found.rows for text in row[: found.left])}
-    parts = texts | {part for text in found.headings for part in text.split("=")}
+    # A value may hold the sign as well: my_lab.TopPool(k=2).
+    parts = texts | {part for text in found.headings for part in text.split("=", 1)}
     for old in rename:
         if old not in parts:
             raise InputError(f"--rename {old}: no heading or value is called so.{nearest(old, sorted(parts))}")
 
     def new(text: str) -> str:
-        return rename.get(text) or "=".join(rename.get(part, part) for part in text.split("="))
+        return rename.get(text) or "=".join(rename.get(part, part) for part in text.split("=", 1))
 
     rows = tuple((*map(new, row[: found.left]), *row[found.left :]) for row in found.rows)
     # Sentences name variants, the longest names first: pool=mean is the beginning of pool=mean_max.

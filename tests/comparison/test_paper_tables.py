@@ -40,6 +40,18 @@ def test_two_options_make_a_two_way_table(comparison: Comparison) -> None:
     assert "by arch (rows) and pool (columns)" in lines[5]
 
 
+def test_a_value_with_an_equals_sign_is_renamed_whole(tmp_path: Path) -> None:
+    for i, k in enumerate((2, 4)):
+        pool = {"class_path": "my_lab.TopPool", "init_args": {"k": k}}
+        for seed in range(2):
+            write_run(tmp_path / f"{k}{seed}", seed=seed, summary=done(0.5 + 0.1 * i + 0.01 * seed), model__pool=pool)
+            write_run(tmp_path / f"cvt{k}{seed}", seed=seed, summary=done(0.4), model__pool=pool, model__arch="cvt_2_2")
+    found = compare(tmp_path, by=["arch", "pool"], baseline="arch=cvt_2_2, pool=my_lab.TopPool(k=2)")
+    names = {"my_lab.TopPool(k=2)": "Top", "pool": "Pooling"}
+    assert "Pooling=Top" in layout(found, pivot=["arch", "pool"], rename=names).headings
+    assert "difference to arch=cvt_2_2, Pooling=Top," in layout(found, rename=names).method[0]
+
+
 def test_latex_aligns_numbers_and_says_what_the_table_shows(comparison: Comparison) -> None:
     text = comparison.latex(rename=NAMES)
     assert r"S[table-format=2.2(3)]" in text
