@@ -108,10 +108,10 @@ def cluster(address: str | None) -> Iterator[list[Node]]:
     here = {"address": "local", "num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
     options: dict[str, Any] = here if address is None else {"address": address}
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"No Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
-    try:
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"No Ray cluster at {address}: {' '.join(str(error).split())[:200]}") from error
         there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield [Node(cpus=int(has.get("CPU", 0)), gpus=float(has.get("GPU", 0))) for has in there]
     finally:

@@ -68,6 +68,7 @@ class GridRun:
     choices: dict[str, Any] = field(default_factory=dict)  # what `exclude` would name: varied option -> value
     space: dict[str, Any] | None = None  # from what it chooses the others when it starts; see `bayes.py`
     method: str = "grid"  # or that of the search
+    metric: str | None = None  # by which the search chooses
     hyperband: Hyperband | None = None  # by what it stops early
     defaults: dict[str, Any] = field(default_factory=dict)  # what the engine adds where the file does not say it
 
@@ -220,6 +221,7 @@ def _run(grid: Grid, index: int, values: Combination) -> GridRun:
         parameters=parameters,
         command=grid.command,
         method=grid.search.method if grid.search else "grid",
+        metric=grid.search.metric if grid.search else None,
         hyperband=grid.hyperband,
         choices={key: values[key] for key in keys},
         defaults={key: value for key, value in defaults.items() if key not in parameters},

@@ -16,6 +16,8 @@ from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import RunState, read_state
 
+_SHOWN = 4  # runs in a sentence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
@@ -47,16 +49,34 @@ class Planned(Checked):
             "parameters": without_home(run.parameters),
         }
         if run.space is None:
-            values |= {"linked": found} if (found := linked_in(run.choices)) else {}
+            values["linked"] = linked_in(run.choices)  # also none: the folder may be of a run that never began
         else:
             values["space"] = run.space
             if "point" in files.record():  # it has chosen its values already
                 del values["variant"], values["parameters"]
         if run.method != "grid":
-            values["method"] = run.method
+            values |= {"method": run.method, "metric": run.metric}
         if run.hyperband is not None:
             values["early_terminate"] = vars(run.hyperband)
         files.note(**values)
+
+
+def without_repeats(runs: Sequence[Checked]) -> tuple[list[Checked], str]:
+    """Leave out runs that would compute the same as an earlier one: of `[0, 0.0]`, say, or of an option without effect.
+
+    Returns:
+        The others, and a sentence about those that are left out; empty where none is.
+    """
+    kept: dict[object, Checked] = {}
+    repeats = []
+    for each in runs:
+        # A run that chooses its values when it starts has no results of its own yet.
+        first = kept.setdefault(each.run.name if each.run.space else each.config.results_key, each)
+        if first is not each:
+            repeats.append(f"{each.run.name} as {first.run.name}")
+    more = f" and {len(repeats) - _SHOWN} more" if len(repeats) > _SHOWN else ""
+    said = f"Left out, since they would compute the same: {', '.join(repeats[:_SHOWN])}{more}." if repeats else ""
+    return list(kept.values()), said
 
 
 def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
@@ -76,6 +96,7 @@ def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
     by_results = {config.results_key: files.path for files in there if (config := files.config()) is not None}
     # One that has not begun has no configuration yet.
     waiting = {_settings(f.record().get("command"), f.record().get("parameters")): f.path for f in there}
+    begun = {waiting.get(_settings(checked.run.command, checked.run.parameters)) for checked in runs}
     plan = []
     for checked in runs:
         run = checked.run
@@ -88,7 +109,7 @@ def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
         path = by_results.get(checked.config.results_key) or waiting.get(_settings(run.command, run.parameters))
         if path is None:
             path = folder / run.name
-            if path.exists():
+            if path.exists() and (path in begun or not _never_began(path)):
                 raise InputError(
                     f"{path} holds a run of other settings ({_difference(RunFolder(path), checked)}): give another "
                     "--out, or remove the folder."
@@ -100,6 +121,11 @@ def make_plan(runs: Sequence[Checked], folder: Path) -> list[Planned]:
 def _same_space(before: Any, now: Mapping[str, Any]) -> bool:
     """Tell whether runs choose from the same; what is excluded may change."""
     return isinstance(before, Mapping) and all(before.get(key) == now[key] for key in ("search", "parameters"))
+
+
+def _never_began(folder: Path) -> bool:
+    """Tell whether a run has failed before it had a configuration: other settings may take its folder."""
+    return not (folder / RunFolder.CONFIG).exists() and read_state(folder).status == "failed"
 
 
 def _settings(command: Any, parameters: Any) -> str:

@@ -9,7 +9,7 @@ from cct_lightning.ablation.array import check_accepted, in_queue, sbatch_option
 from cct_lightning.ablation.engine import Node, Share, cluster, divide, run_all
 from cct_lightning.ablation.grid import expand, find_grid, override, read_grid
 from cct_lightning.ablation.live import counted, plan_table, refreshed, state_table, watching
-from cct_lightning.ablation.plan import Planned, make_plan, seconds_left
+from cct_lightning.ablation.plan import Planned, make_plan, seconds_left, without_repeats
 from cct_lightning.ablation.to_wandb import write_sweep
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import DONE, RunFolder
@@ -83,7 +83,10 @@ def ablate(
         if slurm
         else []
     )
-    plan = make_plan(check_runs(expand(settings), prepare=not dry_run and not status), folder)
+    runs, left_out = without_repeats(check_runs(expand(settings), prepare=not dry_run and not status))
+    if left_out:
+        print(left_out)
+    plan = make_plan(runs, folder)
     if status:
         _print_state(plan, folder)
         return

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # Commands that parse their words themselves; the others get their options from the function's signature.
 OWN_PARSER = ("fit", "validate", "test", "models")
 
+_INTERRUPTED = 130  # the exit code that a shell shows for Ctrl-C
 _CLOSED = 141  # the exit code that a shell shows for SIGPIPE
 
 USAGE = """\
@@ -111,6 +112,8 @@ def main() -> int:
     except InputError as error:
         print(f"cct {args[0] if args else ''}: {error}".replace("cct :", "cct:"), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # wherever a command does not handle it
+        return _INTERRUPTED
     except BrokenPipeError:
         if not _output_is_closed():
             raise

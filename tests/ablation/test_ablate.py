@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from small_grid import CCT, EPOCHS, environment, write_grid
 
 from cct_lightning.ablation.engine import Node, Share, cluster, divide
 from cct_lightning.ablation.grid import Grid, expand, override, read_grid
-from cct_lightning.ablation.plan import Checked, Planned, make_plan, run_seconds, seconds_left
+from cct_lightning.ablation.plan import Checked, Planned, make_plan, run_seconds, seconds_left, without_repeats
 from cct_lightning.commands.ablate import ablate as ablate_here
 from cct_lightning.config.recipes import options_of
 from cct_lightning.config.resolved import ResolvedConfig
@@ -220,6 +221,53 @@ def test_the_plan_estimates_from_finished_runs_and_keeps_folders(tmp_path: Path)
     changed = read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9}))
     with pytest.raises(InputError, match=f"trainer.max_epochs was {EPOCHS}, is 9"):
         make_plan(checked(changed), folder)
+
+
+def test_what_would_compute_the_same_is_planned_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_grid(
+        tmp_path,
+        model__arch={"value": "cct_2_3x1"},
+        model__pool={"values": [None, "seqpool"]},
+        model__drop_path_rate={"values": [0, 0.0]},
+    )
+    ablate_here(str(path), out=str(tmp_path / "runs"), dry_run=True)
+    out = capsys.readouterr().out
+    first = "pool=null-drop_path_rate=0-seed0"
+    assert f"compute the same: pool=null-drop_path_rate=0.0-seed0 as {first}, " in out
+    assert " and 2 more.\n" in out
+    assert "2 runs: 2 waiting" in out
+    kept, said = without_repeats(checked(read_grid(write_grid(tmp_path))))
+    assert (len(kept), said) == (8, "")
+
+
+def test_the_folder_of_a_run_that_never_began_takes_other_settings(tmp_path: Path) -> None:
+    check, *_ = checked(read_grid(write_grid(tmp_path)))
+    folder = tmp_path / "small"
+    write_record(check, folder / check.run.name)
+    RunFolder(folder / check.run.name).note(reason="cct fit: there is no such package")
+    changed, *_ = checked(read_grid(write_grid(tmp_path, trainer__max_epochs={"value": 9})))
+    (item,) = make_plan([changed], folder)
+    assert item.folder == folder / check.run.name
+    item.write_record()
+    assert RunFolder(item.folder).record()["parameters"]["trainer.max_epochs"] == 9
+    # Now it has trained.
+    write_run(tmp_path / "other", seed=5)
+    (tmp_path / "other" / RunFolder.CONFIG).rename(item.folder / RunFolder.CONFIG)
+    with pytest.raises(InputError, match="other settings"):
+        make_plan([check], folder)
+
+
+def test_ctrl_c_while_ray_starts_is_no_traceback(tmp_path: Path, cct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def interrupted(**options: object) -> None:
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr(ray, "init", interrupted)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    code, _, err = cct("ablate", str(write_grid(tmp_path)), "--out", str(tmp_path / "runs"))
+    assert (code, err, ended) == (130, "", [True])
 
 
 def test_one_engine_at_a_time(tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def test_a_schedule_that_does_not_fit_is_found_before_a_run_starts(tmp_path: Pat
     warmups = {"model.optim.warmup_epochs": {"values": [0, 1]}}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**GRID, "parameters": {**warmups, "trainer.max_epochs": {"value": 1}}}))
-    with pytest.raises(InputError, match=r"warmup_epochs=1 would not start: A warm-up of 1 .* add to the file: exclude"):
+    with pytest.raises(
+        InputError, match=r"warmup_epochs=1 would not start: A warm-up of 1 .* add to the file: exclude"
+    ):
         check_runs(expand(read_grid(path)), prepare=False)
 
 
