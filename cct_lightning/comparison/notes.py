@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, median_low
 
 from cct_lightning.comparison.runs import read_runs
-from cct_lightning.comparison.search import is_search, search_notes
+from cct_lightning.comparison.search import is_of_search, search_notes
 from cct_lightning.comparison.statistics import ALPHA, MOST_SEEDS, POWER, Difference, least_difference
 from cct_lightning.comparison.variants import Comparison, compare_runs
 from cct_lightning.errors import InputError
@@ -89,8 +89,9 @@ def _doubts(comparison: Comparison) -> list[str]:
     ablations = sorted({run.ablation for run in comparison.runs if run.ablation})
     if len(ablations) > 1:
         lines.append(f"The runs are of {len(ablations)} ablations: {_some(ablations)}.")
-    single = [v.name for v in done if len(v.samples) == 1]
-    if single and not is_search(comparison):  # which tries each combination once
+    # A search tries each combination once.
+    single = [v.name for v in done if len(v.samples) == 1 and not any(map(is_of_search, v.runs))]
+    if single:
         lines.append(f"One seed, so no deviation and no test: {_some(single)}.")
     if repeated := [v.name for v in done if len(v.samples) < len(v.results)]:
         lines.append(f"Runs repeat a seed and count as one in the tests: {_some(repeated)}.")

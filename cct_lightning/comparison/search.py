@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from cct_lightning.comparison.effects import importance
+from cct_lightning.comparison.runs import Run
 from cct_lightning.comparison.variants import Comparison, Variant
 from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.metrics import metric
@@ -16,25 +17,34 @@ _RUNS = 4  # at least, in such a part
 _SHOWN = 5  # options in a sentence
 
 
-def is_search(comparison: Comparison) -> bool:
-    """Tell whether the runs are of a search, which drew their values."""
-    return any(run.folder is not None and "method" in RunFolder(run.folder).record() for run in comparison.runs)
+def is_of_search(run: Run) -> bool:
+    """Tell whether a run is of a search, which drew its values."""
+    return run.folder is not None and "method" in RunFolder(run.folder).record()
 
 
 def search_notes(comparison: Comparison) -> list[str]:
     """Return the sentences about a search, none about other runs."""
-    if not is_search(comparison):
+    # Beside a grid in the same comparison, what follows is of the search alone.
+    found = [replace(v, runs=tuple(run for run in v.runs if is_of_search(run))) for v in comparison.variants]
+    comparison = replace(comparison, variants=tuple(variant for variant in found if variant.runs))
+    if not comparison.variants:
         return []
     lines = []
-    best = comparison.variants[0]
-    if best.results:
-        kind = metric(comparison.metric)
-        result = max(best.results) if kind.goal == "max" else min(best.results)
-        (run, *_) = [run for run in best.finished if run.summary[comparison.metric] == result]
-        again = f"; `{run.command}` repeats it, and tests it" if comparison.metric.startswith("best_val/") else ""
-        lines.append(
-            f"Best of {len(comparison.runs)} runs: {best.name}, {kind.text(result)} {kind.unit} ({run.name}){again}."
-        )
+    names = {name for run in comparison.runs if (name := _own_metric(run)) is not None}
+    own = f"best_{names.pop()}" if len(names) == 1 else comparison.metric
+    ranked = [replace(variant, metric=own) for variant in comparison.variants]
+    note = ""
+    if own != comparison.metric and not any(variant.results for variant in ranked):
+        ranked = list(comparison.variants)
+        note = f" The search chose by {own.removeprefix('best_')}, whose best the runs did not keep."
+    pairs = [(result, run, v) for v in ranked for result, run in zip(v.results, v.finished, strict=True)]
+    if pairs:
+        kind = metric(ranked[0].metric)
+        result, run, best = (max if kind.goal == "max" else min)(pairs, key=lambda pair: pair[0])
+        by = f" by {best.metric}" if note or best.metric != comparison.metric else ""
+        again = f"; `{run.command}` repeats it, and tests it" if best.metric.startswith("best_val/") else ""
+        reached = f"{kind.text(result)} {kind.unit}".rstrip()
+        lines.append(f"Best of {len(comparison.runs)} runs{by}: {best.name}, {reached} ({run.name}){again}.{note}")
     shares = importance(_in_parts(comparison))
     shown = [f"{name} {100 * share:.0f} %" for name, share in shares.items() if name not in ("seed", "interactions")]
     if shown:
@@ -49,6 +59,13 @@ def search_notes(comparison: Comparison) -> list[str]:
             f"Stopped early by early_terminate: {len(stopped)} of {len(comparison.runs)} runs, after epoch {epochs}."
         )
     return lines
+
+
+def _own_metric(run: Run) -> str | None:
+    """Return the metric by which the search of a run chooses; None where an older version has not noted it."""
+    record = RunFolder(run.folder).record() if run.folder is not None else {}
+    found = record.get("metric", record.get("space", {}).get("search", {}).get("metric"))
+    return found if found is not None else record.get("early_terminate", {}).get("metric")
 
 
 def _in_parts(comparison: Comparison) -> Comparison:

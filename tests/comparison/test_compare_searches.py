@@ -80,6 +80,36 @@ def test_the_best_run_what_matters_and_what_was_stopped(search: Path) -> None:
     assert "Stopped: 02, 05." in others
 
 
+def note_metric(folder: Path, name: str) -> None:
+    for file in folder.glob(f"*/{RunFolder.RECORD}"):
+        RunFolder(file.parent).note(metric=name)
+
+
+def test_the_best_is_by_the_metric_of_the_search(search: Path) -> None:
+    note_metric(search, "val/loss")
+    best, *_ = notes(compare(search))
+    assert best.startswith("Best of 16 runs by best_val/acc: ")
+    assert best.endswith("The search chose by val/loss, whose best the runs did not keep.")
+    for i, file in enumerate(sorted(search.glob(f"*/{RunFolder.SUMMARY}"))):
+        summary = json.loads(file.read_text())
+        file.write_text(json.dumps({**summary, "best_val/loss": 0.1 + i}))
+    best, *_ = notes(compare(search))
+    assert best.startswith("Best of 16 runs by best_val/loss: ")
+    assert "0.1000 (00); `cct fit " in best
+    note_metric(search, "val/acc")
+    assert notes(compare(search))[0].startswith("Best of 16 runs: ")
+
+
+def test_a_grid_beside_a_search_is_not_of_it(search: Path) -> None:
+    write_run(search / "grid", summary={"status": "finished", "best_val/acc": 0.99}, model__pool="seqpool")
+    best, _, stopped, *others = notes(compare(search))
+    assert best.startswith("Best of 16 runs: ")
+    assert "71.50 % (15)" in best
+    assert "2 of 16 runs" in stopped
+    (single,) = [line for line in others if line.startswith("One seed")]
+    assert single.count("pool=") == 1
+
+
 def test_other_runs_are_no_search(tmp_path: Path) -> None:
     for seed, pool in enumerate(("mean", "max")):
         write_run(tmp_path / pool, seed=seed, summary=done(0.5), model__pool=pool)
