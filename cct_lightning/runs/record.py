@@ -48,7 +48,12 @@ def beside_sweep(config: ResolvedConfig, locked: Mapping[str, Any]) -> dict[str,
 
     Of a group that it has set in part (`model: {parameters: ...}`), the options go by their dotted names.
     """
-    parts = {key for key, value in locked.items() if isinstance(value, Mapping) and key in config.options}
+    # A group that has all options is our own, of a call before.
+    parts = {
+        key
+        for key, value in locked.items()
+        if isinstance(value, Mapping) and key in config.options and value.keys() < config.options[key].keys()
+    }
     whole = {key: value for key, value in config.options.items() if key not in locked}
     return whole | {key: value for key, value in config.flat.items() if key.split(".")[0] in parts}
 
