@@ -10,8 +10,8 @@ import numpy as np
 
 from cct_lightning.build import build_run
 from cct_lightning.config.one_sentence import option_names
-from cct_lightning.config.options import SEED
-from cct_lightning.config.parser import LINKS, parse, run_parser
+from cct_lightning.config.options import LINKS, SEED
+from cct_lightning.config.parser import parse, run_parser
 from cct_lightning.data.augment.mixup import MixingPolicy
 from cct_lightning.data.augment.policies import AugmentPolicy
 from cct_lightning.errors import InputError, nearest

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cct_lightning.commands.help.check import check
 from cct_lightning.commands.main import COMMANDS
 from cct_lightning.config.recipes import expand_configs, layers, recipes
 from cct_lightning.errors import InputError
@@ -168,6 +169,46 @@ def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
     code, out, _ = cct("fit", "--trainer.max_epochs", "9", "--config", "digits", "--print_config")
     assert code == 0
     assert yaml.safe_load(out)["trainer"]["max_epochs"] == 9, "options win wherever they are"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("trainer: 3", "trainer in mine.yaml is 3: give its options by name, such as trainer: {max_epochs: 3}."),
+        ("model: [1]", "model in mine.yaml is [1]:"),
+        ("data: mnist", "data in mine.yaml is mnist: give its options by name, such as data: {name: digits}."),
+        ("tracking: off", "tracking in mine.yaml is false:"),
+        ("model: {optim: muon}", "model.optim in mine.yaml is muon:"),
+        ("model: {finetune: 3}", "model.finetune in mine.yaml is 3:"),
+        ("data: {seed: 3}", "data.seed in mine.yaml cannot be set: give seed_everything."),
+        ("model: {classes: [a]}", "model.classes in mine.yaml cannot be set: the data decides it"),
+        ("config: digits", "a recipe builds on another by `base: digits`"),
+    ],
+)
+def test_a_group_holds_options_that_can_be_set(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(expected)):
+        expand_configs(["--config", "mine.yaml"])
+
+
+def test_an_empty_group_sets_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("trainer:\nmodel:\n  optim:\n")
+    (word,) = expand_configs(["--config", str(tmp_path / "mine.yaml")])
+    assert yaml.safe_load(word.partition("=")[2]) == {"model": {}}
+
+
+def test_a_recipe_adds_to_a_list(tmp_path: Path) -> None:
+    """`callbacks+` is what the command line calls it, too; it may have options below it."""
+    timer = "class_path: pytorch_lightning.callbacks.Timer"
+    for number, text in enumerate((f"{{callbacks+: {{{timer}}}}}", f"{{callbacks+: [{{{timer}}}]}}")):
+        (tmp_path / f"{number}.yaml").write_text(f"trainer: {text}")
+        check("fit", ["--config", str(tmp_path / f"{number}.yaml")])
+    (tmp_path / "typo.yaml").write_text(f"trainer: {{calbacks+: {{{timer}}}}}")
+    with pytest.raises(InputError, match=r"Did you mean 'trainer\.callbacks'"):
+        check("fit", ["--config", str(tmp_path / "typo.yaml")])
 
 
 def _folder_with_broken_image(root: Path) -> None:

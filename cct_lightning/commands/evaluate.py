@@ -11,9 +11,9 @@ from jsonargparse import Namespace
 from pytorch_lightning.loggers import WandbLogger
 
 from cct_lightning.commands.failures import exit_on_known_errors
-from cct_lightning.config.options import CODE, SEED
+from cct_lightning.config.options import CODE, LINKS, SEED
 from cct_lightning.config.own_code import changed_code, check_plain, import_paths
-from cct_lightning.config.parser import LINKS, instantiate, parse, plain
+from cct_lightning.config.parser import instantiate, parse, plain
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.config.world import find_world

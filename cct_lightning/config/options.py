@@ -38,6 +38,15 @@ WHOLE_OR_SHARE = (
     "trainer.limit_predict_batches", "trainer.overfit_batches", "trainer.val_check_interval",
 )  # fmt: skip
 
+# What the data decides and the model needs: linked, no option of the model.
+LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
+# Linked name, which nobody can set -> what to do in place of it.
+LINKED = {
+    "data.seed": f"give {SEED}",
+    **{f"model.{name}": "the data decides it, leave it out" for name in LINKS},
+    **{f"model.{name}": f"give data.{name}" for name in ("img_size", "mean", "std")},
+}
+
 # What a name decides, where nothing else is said: shown beside the name only where it differs from that.
 PARTS = tuple(Parts.__annotations__)
 DERIVED = {"model.arch": PARTS, "data.name": ("img_size", "stored_size", "mean", "std", "augment")}

@@ -18,7 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from cct_lightning.compat import whole_numbers_first
 from cct_lightning.config.one_sentence import OneSentence, class_problem
-from cct_lightning.config.options import CLASSES, DEFAULT_SEED, PARTS, SEED, WHOLE_OR_SHARE
+from cct_lightning.config.options import CLASSES, DEFAULT_SEED, LINKS, PARTS, SEED, WHOLE_OR_SHARE
 from cct_lightning.config.recipes import expand_configs
 from cct_lightning.config.tracking import Tracking
 from cct_lightning.data.datamodule import ImageDataModule
@@ -26,9 +26,6 @@ from cct_lightning.errors import InputError
 from cct_lightning.models.compact import PART_CLASSES
 from cct_lightning.models.parts import complete_spec, plain_spec
 from cct_lightning.training.module import Classifier
-
-# What the data decides and the model needs: linked, no option of the model.
-LINKS = ("img_size", "in_chans", "num_classes", "classes", "mean", "std", "preprocessing")
 
 # Parts of the model, which are written with all arguments where they are the user's own.
 BASES = {f"model.{part}": classes for part, classes in PART_CLASSES.items()}

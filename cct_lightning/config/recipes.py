@@ -7,12 +7,16 @@ from typing import Any
 
 import yaml
 
-from cct_lightning.config.options import CLASSES, CODE, PARTS
+from cct_lightning.config.options import CLASSES, CODE, LINKED, PARTS, flatten, text
 from cct_lightning.config.yaml_file import read_yaml
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.system.places import local_path
 
-_GROUPS = ("model", "data", "trainer", "tracking")
+# Group of options -> one of them.
+_GROUPS = {
+    "model": "arch: cct_7_3x1", "data": "name: digits", "trainer": "max_epochs: 3", "tracking": "mode: offline",
+    "model.optim": "lr: 0.001", "model.finetune": "layer_decay: 0.7",
+}  # fmt: skip
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -63,7 +67,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """Return the options of a YAML file.
 
     Raises:
-        InputError: It is no YAML, or no mapping of options.
+        InputError: It is no YAML, no mapping of options by group, or sets what is linked to another option.
     """
     content = read_yaml(path)
     if content is None:
@@ -72,6 +76,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise InputError(
             f"Unexpected config {path}: it must hold options by name, such as `trainer: {{max_epochs: 3}}`."
         )
+    _check_groups(content, path)
     model = content.get("model")
     if isinstance(model, dict) and all(part in model for part in PARTS):
         # The resolved configuration of a run: what its model's name says anyway is left to the name, so that another
@@ -82,6 +87,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
             own = vars(parse_arch(model["arch"]))
             content["model"] = {key: v for key, v in model.items() if not (key in PARTS and own[key] == v)}
     return content
+
+
+def _check_groups(content: dict[str, Any], path: Path) -> None:
+    """Check that groups hold options by name that can be set; empty groups are left out of `content`."""
+    for group, example in _GROUPS.items():
+        *above, name = group.split(".")
+        inside = content.get(above[0]) if above else content
+        if not inside or name not in inside:
+            continue
+        if inside[name] is None:
+            del inside[name]
+        elif not isinstance(inside[name], dict):
+            raise InputError(
+                f"{group} in {path} is {text(inside[name])}: give its options by name, such as {group}: {{{example}}}."
+            )
+    if "config" in content:
+        raise InputError(f"{path} has the key `config`: a recipe builds on another by `base: {content['config']}`.")
+    for key, _ in flatten(content):
+        if key in LINKED:
+            raise InputError(f"{key} in {path} cannot be set: {LINKED[key]}.")
 
 
 def _options_in(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> Any:
         # JSON's rule is that of YAML: the first bytes tell the encoding.
         loader = _Loader(content.decode(json.detect_encoding(content)))
         node = loader.get_single_node()
-        for key in _repeated(node, set()):
+        for key in _repeated(node, set(), ()):
             line = key.start_mark.line + 1
             raise InputError(f"{path} has the key {key.value!r} twice, again in line {line}: keep one of them.")
         return None if node is None else loader.construct_document(node)
@@ -42,11 +42,14 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
 
 
-def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.ScalarNode]:
+def _repeated(node: yaml.Node | None, seen: set[int], above: tuple[int, ...]) -> Iterator[yaml.ScalarNode]:
     """Yield the keys that a mapping at or below a node has had before; PyYAML takes the last one without a word."""
-    if node is None or id(node) in seen:  # an alias, which may lead back to its own anchor
+    if node is not None and id(node) in above:
+        raise yaml.MarkedYAMLError(problem="an alias is inside its own anchor", problem_mark=node.start_mark)
+    if node is None or id(node) in seen:  # an alias
         return
     seen.add(id(node))
+    above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
         known = set()
         for key, value in node.value:
@@ -54,7 +57,7 @@ def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.ScalarNod
                 if (key.tag, key.value) in known:
                     yield key
                 known.add((key.tag, key.value))
-            yield from _repeated(value, seen)
+            yield from _repeated(value, seen, above)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _repeated(item, seen)
+            yield from _repeated(item, seen, above)

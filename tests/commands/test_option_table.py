@@ -95,7 +95,7 @@ def test_typos_in_a_recipe_are_answered_as_the_parser_does(content: str, tmp_pat
 
 
 RECIPE = """
-model: {pool: {class_path: my_lab.Mine, init_args: {k: 3}}, arch: {class_path: my_lab.Net, width: 3}, num_classes: 3}
+model: {pool: {class_path: my_lab.Mine, init_args: {k: 3}}, arch: {class_path: my_lab.Net, width: 3}}
 trainer:
   callbacks+: [{class_path: EarlyStopping, init_args: {monitor: val/acc}}]
   strategy: {class_path: DDPStrategy, init_args: {find_unused_parameters: true}}

@@ -42,6 +42,8 @@ def test_a_base_is_found_in_every_spelling(tmp_path: Path, text: str) -> None:
         ("a: 1\n---\nb: 2\n", "in line 2: expected a single document"),
         ("a:\n\tb: 1\n", "in line 2: while scanning"),
         ("a: \udcf6", "save it as UTF-8"),
+        ("a: 1\nmodel: &x {optim: *x}\n", "in line 2: an alias is inside its own anchor"),
+        ("d: &d [*d]\n", "in line 1: an alias is inside"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -53,7 +55,7 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, expected
 
 def test_aliases_and_merged_keys_are_no_repetition(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("z: &z {x: 0, y: 0}\na: {n: &b {<<: *z, x: 1}}\nc: {<<: *b, y: 2}\nd: &d [*d]\n")
+    path.write_text("z: &z {x: 0, y: 0}\na: {n: &b {<<: *z, x: 1}}\nc: {<<: *b, y: 2}\n")
     assert read_yaml(path)["a"] == {"n": {"x": 1, "y": 0}}
 
 

@@ -4,6 +4,7 @@ What this does not know for sure it leaves to the parser: arguments of classes, 
 options where another version of Lightning is installed than the table was made with.
 """
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from importlib.metadata import version
@@ -64,7 +65,7 @@ def check(name: str, args: Sequence[str]) -> None:
         else:
             given = [(key, " ".join([word, *value]))]
         for wanted, typed in given:
-            if not _is_known(wanted.removesuffix("+"), found.names, options):
+            if not _is_known(re.sub(r"\+(?=\.|$)", "", wanted), found.names, options):
                 from cct_lightning.config.one_sentence import unknown_option
 
                 raise InputError(unknown_option(typed, found.names))
