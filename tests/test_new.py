@@ -70,3 +70,29 @@ def test_an_existing_folder_is_left_alone(cct: CCT, tmp_path: Path) -> None:
     code, _, err = cct("new", "my_lab", "--into", str(tmp_path))
     assert code == 2
     assert "exists" in err
+
+
+@pytest.mark.parametrize("into", ["/proc/nowhere", "file", "file/below"])
+def test_a_place_that_cannot_be_written(into: str, cct: CCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    code, _, err = cct("new", "pixel_lab", "--into", into)
+    assert code == 2
+    assert re.fullmatch(rf"cct new: Cannot write {into}/pixel_lab \(.*\): choose another --into\.\n", err)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_full_disk_leaves_nothing(cct: CCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = Path.write_text, []
+
+    def fail(path: Path, text: str, **options: str) -> int:
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
+        return write(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    code, _, err = cct("new", "pixel_lab", "--into", str(tmp_path))
+    assert code == 2
+    assert "No space left on device" in err
+    assert not list(tmp_path.iterdir())
