@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from cct_lightning.commands.help.check import check
+from cct_lightning.commands.help.table import command
 from cct_lightning.commands.main import COMMANDS
+from cct_lightning.config.one_sentence import unknown_option
 from cct_lightning.config.recipes import expand_configs, layers, recipes
-from cct_lightning.errors import InputError
+from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import PUBLISHED
 
 Cct = Callable[..., tuple[int, str, str]]
@@ -169,6 +171,33 @@ def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
     code, out, _ = cct("fit", "--trainer.max_epochs", "9", "--config", "digits", "--print_config")
     assert code == 0
     assert yaml.safe_load(out)["trainer"]["max_epochs"] == 9, "options win wherever they are"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--lr 0.1", "model.optim.lr"),
+        ("--optim.lr 0.1", "model.optim.lr"),
+        ("--pool mean", "model.pool"),
+        ("--epochs 3", "trainer.max_epochs"),
+        ("--trainer.max_ep 3", "trainer.max_epochs"),
+        ("--Model.optim.LR 3", "model.optim.lr"),
+        ("--batchsize 3", "data.batch_size"),
+        ("--run_di x", "run_dir"),
+        ("--data.sead 3", "data.std"),  # data.seed is linked
+        ("--model.classes a", "model.loss"),
+    ],
+)
+def test_the_hint_is_an_option_that_can_be_set(given: str, expected: str) -> None:
+    sentence = unknown_option(given, command("fit").names)
+    assert sentence == f"Unknown option: {given}. Did you mean {expected!r}?"
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("max", "maximum"), ("ABC", "abc"), ("abcd", "abc"), ("same", None), ("x", None)]
+)
+def test_the_nearest_word(word: str, hint: str | None) -> None:
+    assert nearest(word, ["tax", "maximum", "abc", "same"]) == (f" Did you mean {hint!r}?" if hint else "")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import NoReturn
 from jsonargparse import ArgumentParser
 
 from cct_lightning.compat import parser_actions
+from cct_lightning.config.options import LINKED
 from cct_lightning.errors import InputError, nearest
 
 
@@ -31,8 +32,15 @@ def unknown_option(given: str, names: Iterable[str]) -> str:
         given: What was typed: the option, and perhaps its value.
         names: The options that there are.
     """
-    name = re.match(r"(?:--)?([\w.-]*)", given)
-    return f"Unknown option: {given.rstrip('.')}.{nearest(name[1].rstrip('.') if name else given, names)}"
+    found = re.match(r"(?:--)?([\w.-]*)", given)
+    name = found[1].rstrip(".") if found else given
+    known = [option for option in names if option not in LINKED]
+    last = {option.rpartition(".")[2]: option for option in reversed(known)}  # of equals, the first option
+    whole = [option for option in known if option.lower().endswith(f".{name.lower()}")]
+    hint = f" Did you mean {whole[0]!r}?" if whole else nearest(name, known)
+    if not hint and (near := re.search("'(.*)'", nearest(name, reversed(last)))):
+        hint = f" Did you mean {last[near[1]]!r}?"
+    return f"Unknown option: {given.rstrip('.')}.{hint}"
 
 
 # jsonargparse's report on a plain value of a union: nothing but the types that it tried.
