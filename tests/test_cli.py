@@ -14,7 +14,10 @@ import yaml
 from cct_lightning.commands.help.check import check
 from cct_lightning.commands.help.table import command
 from cct_lightning.commands.main import COMMANDS
+from cct_lightning.commands.parser import function_parser
+from cct_lightning.commands.predict import predict
 from cct_lightning.config.one_sentence import unknown_option
+from cct_lightning.config.parser import run_parser
 from cct_lightning.config.recipes import expand_configs, layers, recipes
 from cct_lightning.errors import InputError, nearest
 from cct_lightning.models.arch import PUBLISHED
@@ -171,6 +174,27 @@ def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
     code, out, _ = cct("fit", "--trainer.max_epochs", "9", "--config", "digits", "--print_config")
     assert code == 0
     assert yaml.safe_load(out)["trainer"]["max_epochs"] == 9, "options win wherever they are"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("fit", ["--trainer.max_epochs", ""], "--trainer.max_epochs: expected int or null, got ''."),
+        ("fit", ["--trainer.max_epochs", "a"], "--trainer.max_epochs: expected int or null, got a."),
+        ("fit", ["--data.batch_size", "null"], "--data.batch_size: expected int, got null."),
+        ("fit", ["--data.batch_size", ""], "--data.batch_size: expected int, got ''."),
+        ("fit", ["--data.mean", "a"], "--data.mean: expected a list such as [0.5,0.5] or null, got a."),
+        ("fit", ["--data.img_size", "a"], "--data.img_size: expected int, a list such as [1,2] or null, got a."),
+        ("fit", ["--tracking.tags", "a"], "--tracking.tags: expected a list such as [a,b], got a."),
+        ("predict", ["x", "y", "--classes", "a", "b"], "--classes: expected a list such as [a,b] or null, got a."),
+        ("predict", ["x", "y", "--mean", "1", "1"], "--mean: expected a list such as [0.5,0.5] or null, got 1."),
+    ],
+)
+def test_a_wrong_value_is_said_in_the_form_that_is_wanted(name: str, words: list[str], expected: str) -> None:
+    parser = run_parser(name) if name == "fit" else function_parser(predict, prog="cct predict")
+    with pytest.raises(InputError) as refused:
+        parser.parse_args(words)
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize(

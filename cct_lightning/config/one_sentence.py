@@ -46,8 +46,16 @@ def unknown_option(given: str, names: Iterable[str]) -> str:
 # jsonargparse's report on a plain value of a union: nothing but the types that it tried.
 _UNION = re.compile(
     r"Does not validate against any of the Union subtypes Subtypes: \[(.*), ([\w.]+(?:\[[^\]]*\])?)\]"
-    r" Errors:(?: - Expected an? (?:(?! - | Given ).)+)+ Given value type: \S+ Given value: (.*)"
+    r" Errors:(?: - Expected (?:an? )?(?:(?! - | Given ).)+)+ Given value type: \S+ Given value: ?(.*)"
 )
+_SEQUENCE = re.compile(r"\b(?:collections\.abc\.)?(?:Sequence|Iterable|list|tuple)\b(?:\[(\w+)[^\]]*\])?")
+
+
+def _expected(kinds: str, value: str) -> str:
+    """Return what was expected and given, in the words of the command line and of YAML."""
+    examples = {"int": "[1,2]", "float": "[0.5,0.5]"}
+    kinds = _SEQUENCE.sub(lambda found: f"a list such as {examples.get(found[1], '[a,b]')}", kinds)
+    return f"expected {kinds}, got {'null' if value.strip(' .') == 'None' else value or repr('')}."
 
 
 class OneSentence(ArgumentParser):
@@ -65,8 +73,8 @@ class OneSentence(ArgumentParser):
         message = re.sub(r"Literal\[([^\]]*)\]", r"\1", message)
         message = re.sub(r"Group '([\w.]+)' does not accept option '([^']*)'", r"Unknown option: \1.\2", message)
         message = re.sub(r"Option '([^']*)' is not accepted", r"Unknown option: \1", message)
-        message = _UNION.sub(r"expected \1 or \2, got \3.", message)
-        message = re.sub(r"Expected an? (.*?)\. Got value: (.*)", r"expected \1, got \2.", message)
+        message = _UNION.sub(lambda found: _expected(f"{found[1]} or {found[2]}", found[3]), message)
+        message = re.sub(r"Expected an? (.*?)\. Got value: ?(.*)", lambda found: _expected(*found.groups()), message)
         message = re.sub("unrecognized arguments?", "Unknown option", message)
         before, unknown, given = message.partition("Unknown option: ")
         raise InputError(before + unknown_option(given, option_names(self)) if unknown else message) from ex
