@@ -119,17 +119,23 @@ def _write(folder: Path, run: RunFolder, *, reference: str, license: str | None,
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
     measured = {key: value for key, value in summary.items() if key not in _NOT_MEASURED}
     _write_json(folder / "metrics.json", measured)
-    data, environment = text(config.options["data"]["name"]), run.environment()
+    environment, options = run.environment(), config.options["data"]
+    # What the folder is called says more than `folder`; where it lies is this machine's own.
+    is_folder = options["name"] == "folder"
+    data = Path(options.get("root") or "").name or "images" if is_folder else text(options["name"])
+    data_type = "imagefolder" if is_folder else data  # the first is the Hub's word
     title = reference.removeprefix(hub.HUB).rpartition("/")[2]
     parts = import_paths({key: stored.hparams.get(key) for key in ("arch", "tokenizer", "position", "pool")})
     values: dict[str, Any] = {
-        "metadata": _metadata(title, data, license, summary),
+        "metadata": _metadata(title, data, data_type, license, summary),
         "license": license,
         "title": title,
         "arch": arch,
-        "data": data,
+        "data": f"the image folder {data}" if is_folder else data,
         "reference": reference,
         "allowed": f", allow_import={parts}" if parts else "",
+        "allowed_words": f" --allow_import {' '.join(parts)}" if parts else "",
+        "root_words": " --data.root FOLDER" if is_folder else "",
         "spec": spec,
         "facts": _facts(spec, summary, read_state(run.path).epoch, config.options["trainer"].get("max_epochs")),
         "recipe": {key: text(config.flat[key]) for key in _RECIPE if config.flat.get(key) is not None},
@@ -191,7 +197,7 @@ def _of_results(options: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def _metadata(title: str, data: str, license: str | None, summary: Mapping[str, Any]) -> str:
+def _metadata(title: str, data: str, data_type: str, license: str | None, summary: Mapping[str, Any]) -> str:
     """Return the metadata of a model card, as YAML; the Hub shows them and searches in them."""
     found: dict[str, Any] = {
         "library_name": "cct_lightning",
@@ -203,7 +209,7 @@ def _metadata(title: str, data: str, license: str | None, summary: Mapping[str, 
     if TEST_ACC in summary:
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": data, "type": data, "split": "test"},
+            "dataset": {"name": data, "type": data_type, "split": "test"},
             "metrics": [{"type": "accuracy", "value": round(summary[TEST_ACC], 4), "name": "test accuracy"}],
         }
         found["model-index"] = [{"name": title, "results": [result]}]

@@ -1,5 +1,6 @@
 """Published models: folders and a Hub on this machine, loaded with the logits of the run's best checkpoint."""
 
+import dataclasses
 import json
 import os
 import re
@@ -142,6 +143,24 @@ def test_the_card_is_true(run: Path, here: Path, cct: Cct) -> None:
     assert json.loads((here / "card" / "metrics.json").read_text())["test/acc"] == summary["test/acc"]
 
 
+def test_the_card_of_a_folder_of_images(run: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run, "copy")
+    config = yaml.safe_load((here / "copy" / "config.yaml").read_text())
+    config["data"] |= {"name": "folder", "root": "/private/birds"}
+    (here / "copy" / "config.yaml").write_text(yaml.safe_dump(config))
+    read = command.input_spec
+    names = ("a|b", *"123456789")
+    monkeypatch.setattr(command, "input_spec", lambda *of: dataclasses.replace(read(*of), classes=names))
+    publish(Path("copy"), to="card")
+    card = (here / "card" / "README.md").read_text()
+    (result,) = yaml.safe_load(card.split("---\n")[1])["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "birds", "type": "imagefolder", "split": "test"}
+    assert "trained on the image folder birds with" in card
+    assert "`cct fit --config recipe.yaml --data.root FOLDER`" in card
+    assert "private" not in card
+    assert "| classes | 10: a\\|b, 1, 2" in card
+
+
 def test_license_and_test_are_left_open(run: Path, here: Path) -> None:
     shutil.copytree(run, "copy")
     summary = json.loads((here / "copy" / "summary.json").read_text())
@@ -271,6 +290,8 @@ def test_own_parts_are_repeated(here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError, match="names code that loading it would run"):
         create_model("./model")
     assert "create_model(\"./model\", allow_import=['my_lab.TopPool'])" in (here / "model" / "README.md").read_text()
+    card = (here / "model" / "README.md").read_text()
+    assert "`cct predict ./model IMAGES --allow_import my_lab.TopPool`" in card
     assert create_model("./model", allow_import=["my_lab.TopPool"]).head.out_features == 3
 
 
