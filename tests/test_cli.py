@@ -13,7 +13,7 @@ import yaml
 
 from cct_lightning.commands.help.check import check
 from cct_lightning.commands.help.table import command
-from cct_lightning.commands.main import COMMANDS
+from cct_lightning.commands.main import COMMANDS, run
 from cct_lightning.commands.parser import function_parser
 from cct_lightning.commands.predict import predict
 from cct_lightning.config.one_sentence import unknown_option
@@ -104,6 +104,18 @@ def test_help_names_every_command_and_recipe(cct: Cct) -> None:
     for word in [*COMMANDS, *recipes()]:
         assert f"  {word} " in out
     assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("args", "same_as"), [("fit", "fit --help"), ("fit lr", "fit --help lr"), ("new", "new --help"), ("help", "--help")]
+)
+def test_help_is_a_command_too(args: str, same_as: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["help", *args.split()])
+    said = capsys.readouterr().out
+    run(same_as.split())
+    assert said == capsys.readouterr().out
+    with pytest.raises(InputError, match=r"Unknown command 'fitt'.* Did you mean 'fit'"):
+        run(["help", "fitt"])
 
 
 def test_models_lists_the_published_variants(cct: Cct) -> None:

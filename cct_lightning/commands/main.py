@@ -72,7 +72,9 @@ def run(args: Sequence[str]) -> None:
         InputError: What the user asked for cannot be done.
     """
     command, *rest = args or ["--help"]
-    if command in ("-h", "--help", "help"):
+    if command == "help" and rest:
+        run([rest[0], "--help", *rest[1:]])
+    elif command in ("-h", "--help", "help"):
         print(_usage())
     elif command in ("--version", "-V"):
         print(f"cct_lightning {version('cct_lightning')}")

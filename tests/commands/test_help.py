@@ -66,7 +66,9 @@ def test_an_evaluation_is_about_its_checkpoint() -> None:
     ("args", "expected"),
     [
         ("--help", "usage"), ("-h", "usage"), ("--config digits --help", "usage"), ("--help --config digits", "usage"),
-        ("--help=lr", "  --model.optim.lr"), ("--help lr", "  --model.optim.lr"), ("--config digits", None),
+        ("--help=lr", "  --model.optim.lr"), ("--help lr", "  --model.optim.lr"),
+        ("--help --lr", "  --model.optim.lr"), ("--help --model.optim.lr", "  --model.optim.lr"),
+        ("--help -x", "usage"), ("--config digits", None),
         ("--trainer.callbacks.help EarlyStopping", None), ("-- --help", None),
     ],
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The pages of help: of `fit`, `validate` and `test` a short one by topic, and all about a group; of others the whole.
 
     cct fit --help             at most 100 lines
-    cct fit --help trainer     all about a group, an option (`lr`), or `all`
+    cct fit --help trainer     all about a group, an option (`lr` or `--lr`), or `all`
 """  # fmt: skip
 
 import re
@@ -59,11 +59,13 @@ def asked(name: str, args: Sequence[str]) -> str | None:
     Raises:
         InputError: No such topic.
     """
-    for word, following in zip(args, [*args[1:], ""], strict=False):
+    for i, (word, following) in enumerate(zip(args, [*args[1:], ""], strict=False)):
         if word == "--":
             return None
         if word in _HELP or word.startswith("--help="):
-            topic = word.partition("=")[2] or ("" if following.startswith("-") else following)
+            # The last word may be an option without its value, `--help --lr`; others belong to the command.
+            is_topic = not following.startswith("-") or (i == len(args) - 2 and following.startswith("--"))
+            topic = word.partition("=")[2] or (following if is_topic else "")
             return page(name, topic)
     return None
 
