@@ -8,13 +8,13 @@ import copy
 import io
 import os
 from collections import deque
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_utilities.core.apply_func import apply_to_collection
 
 from cct_lightning.errors import TrainingFailed
 from cct_lightning.models.weights.reader import load_verified as load_verified
@@ -126,9 +126,16 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
 
 def _snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a copy whose tensors are on the CPU: none of a GPU's memory is taken, and no thread works on it."""
-    tensors: list[torch.Tensor] = []
-    apply_to_collection(checkpoint, torch.Tensor, tensors.append)
-    return copy.deepcopy(checkpoint, {id(tensor): tensor.detach().to("cpu", copy=True) for tensor in tensors})
+    on_cpu = {id(tensor): tensor.detach().to("cpu", copy=True) for tensor in _tensors(checkpoint)}
+    return copy.deepcopy(checkpoint, on_cpu)  # which takes what it finds there for copied
+
+
+def _tensors(nested: Any) -> Iterator[torch.Tensor]:
+    if isinstance(nested, torch.Tensor):
+        yield nested
+    elif isinstance(nested, Mapping | list | tuple):
+        for part in nested.values() if isinstance(nested, Mapping) else nested:
+            yield from _tensors(part)
 
 
 def checkpoint_io(strategy: object, *, device_type: str) -> list[AtomicCheckpointIO]:
