@@ -197,6 +197,18 @@ def test_later_configs_and_options_win(cct: Cct, tmp_path: Path) -> None:
         ("fit", ["--data.batch_size", ""], "--data.batch_size: expected int, got ''."),
         ("fit", ["--data.mean", "a"], "--data.mean: expected a list such as [0.5,0.5] or null, got a."),
         ("fit", ["--data.img_size", "a"], "--data.img_size: expected int, a list such as [1,2] or null, got a."),
+        ("fit", ["--data.mixing", "3"], "--data.mixing: expected options of MixingPolicy or null, got 3."),
+        (
+            "fit",
+            ["--model.optim", "3"],
+            "--model.optim is a group of options: give one of them, such as --model.optim.optimizer, or a YAML file; "
+            "'3' is neither.",
+        ),
+        (
+            "fit",
+            ["--model.classes", "a"],
+            "--model.classes is taken from data.classes: it cannot be given. Leave it out.",
+        ),
         ("fit", ["--tracking.tags", "a"], "--tracking.tags: expected a list such as [a,b], got a."),
         ("predict", ["x", "y", "--classes", "a", "b"], "--classes: expected a list such as [a,b] or null, got a."),
         ("predict", ["x", "y", "--mean", "1", "1"], "--mean: expected a list such as [0.5,0.5] or null, got 1."),

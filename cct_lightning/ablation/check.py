@@ -14,6 +14,7 @@ from cct_lightning.ablation.values import Linked
 from cct_lightning.config.options import SEED
 from cct_lightning.config.parser import instantiate, parse, plain
 from cct_lightning.config.resolved import ResolvedConfig
+from cct_lightning.data.datasets.sources import SOURCES
 from cct_lightning.errors import InputError
 from cct_lightning.runs.labels import costs
 from cct_lightning.tracking.progress import quiet_libraries
@@ -69,25 +70,28 @@ def _costs(options: Namespace, *, prepare: bool) -> dict[str, Any]:
     try:
         built = instantiate("fit", options)
         found = costs(built.model)
-    except InputError:
+        if prepare:
+            built.data.prepare()
+    except (InputError, OSError):  # the second of a disk or the network, which the command line says
         raise
     except Exception as error:  # of any class: a part of the user's may raise it
         message = " ".join(str(error).split())[:_LONGEST].rstrip(".")
-        raise InputError(f"{_raised_by(error)} raised {type(error).__name__}: {message}.") from error
-    if prepare:
-        built.data.prepare()
+        who = _raised_by(error) or (
+            "The model" if options.data.name in SOURCES else f"The data set {options.data.name}"
+        )
+        raise InputError(f"{who} raised {type(error).__name__}: {message}.") from error
     return found
 
 
 def _raised_by(error: Exception) -> str:
-    """Return the import path of the innermost module of the user's own that an error came through."""
+    """Return the import path of the innermost module of the user's own that an error came through; empty: of none."""
     kinds = [
         type(frame.f_locals["self"])
         for frame, _ in traceback.walk_tb(error.__traceback__)
         if isinstance(frame.f_locals.get("self"), nn.Module)
     ]
     own = [kind for kind in kinds if kind.__module__.partition(".")[0] not in ("torch", __name__.partition(".")[0])]
-    return f"{own[-1].__module__}.{own[-1].__qualname__}" if own else "The model"
+    return f"{own[-1].__module__}.{own[-1].__qualname__}" if own else ""
 
 
 def _without(failed: Sequence[tuple[GridRun, InputError]], runs: Sequence[GridRun]) -> str:

@@ -34,6 +34,7 @@ _SCRIPT = """\
 }}
 complete -o default -F _cct cct
 """
+_SHORT = {"config": ("-c",)}
 _START = {
     "bash": "",
     "zsh": "autoload -Uz compinit bashcompinit; (( $+functions[compdef] )) || compinit; bashcompinit\n",
@@ -55,9 +56,10 @@ def completion(shell: Literal["bash", "zsh"]) -> str:
         for option in found:
             if words := " ".join(_values(option)):
                 # A positional argument follows the command itself.
-                values.setdefault(words, []).append(f"{name} {name if option.positional else '--' + option.name}")
+                flags = [name] if option.positional else [f"--{option.name}", *_SHORT.get(option.name, ())]
+                values.setdefault(words, []).extend(f"{name} {flag}" for flag in flags)
         if topics := topics_of(name):
-            values.setdefault(" ".join(topics), []).append(f"{name} --help")
+            values.setdefault(" ".join(topics), []).extend((f"{name} --help", f"{name} -h"))
     return _SCRIPT.format(
         start=_START[shell],
         commands=shlex.quote(" ".join(COMMANDS)),

@@ -54,6 +54,7 @@ _SEQUENCE = re.compile(r"\b(?:collections\.abc\.)?(?:Sequence|Iterable|list|tupl
 def _expected(kinds: str, value: str) -> str:
     """Return what was expected and given, in the words of the command line and of YAML."""
     examples = {"int": "[1,2]", "float": "[0.5,0.5]"}
+    kinds = re.sub(r"\bcct_lightning\.[\w.]*\.(\w+)", r"options of \1", kinds)
     kinds = _SEQUENCE.sub(lambda found: f"a list such as {examples.get(found[1], '[a,b]')}", kinds)
     return f"expected {kinds}, got {'null' if value.strip(' .') == 'None' else value or repr('')}."
 
@@ -75,6 +76,21 @@ class OneSentence(ArgumentParser):
         message = re.sub(r"Option '([^']*)' is not accepted", r"Unknown option: \1", message)
         message = _UNION.sub(lambda found: _expected(f"{found[1]} or {found[2]}", found[3]), message)
         message = re.sub(r"Expected an? (.*?)\. Got value: ?(.*)", lambda found: _expected(*found.groups()), message)
+        message = re.sub(r"- Expected a path but .* either not accessible or invalid - ", "", message)
+        message = re.sub(
+            r"--([\w.]+): Unable to load config '(.*?)' - .*",
+            lambda found: (
+                f"--{found[1]} is a group of options: give one of them, such as --{self._one_of(found[1])}, "
+                f"or a YAML file; {found[2]!r} is neither."
+            ),
+            message,
+        )
+        message = re.sub(
+            r"argument ([\w.]+) --> ([\w.]+): .*", r"--\2 is taken from \1: it cannot be given. Leave it out.", message
+        )
         message = re.sub("unrecognized arguments?", "Unknown option", message)
         before, unknown, given = message.partition("Unknown option: ")
         raise InputError(before + unknown_option(given, option_names(self)) if unknown else message) from ex
+
+    def _one_of(self, group: str) -> str:
+        return next(name for name in option_names(self) if re.fullmatch(rf"{group}\.\w+(?<!\.help)", name))

@@ -172,6 +172,18 @@ def test_a_part_of_ones_own_that_raises_is_named(tmp_path: Path, monkeypatch: py
     assert str(caught.value).endswith("exclude: [{model.pool: my_lab.Scaled}]")
 
 
+def test_a_data_set_of_ones_own_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = 'title="Birds", origin="", license="", read=lambda folder: {}["nest"], classes=("a", "b"), in_chans=3'
+    (tmp_path / "my_lab.py").write_text(
+        f'from cct_lightning.data import Source\n\nBIRDS = Source(name="my_lab.BIRDS", {entry}, size=(8, 8))\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = {"data.name": {"value": "my_lab.BIRDS"}, "data.root": {"value": str(tmp_path)}}
+    runs = expand(grid(tmp_path, {**data, "model.arch": {"value": "cct_2_3x1"}}))
+    with pytest.raises(InputError, match=r"would not start: The data set my_lab\.BIRDS raised KeyError: 'nest'\."):
+        check_runs(runs, prepare=True)
+
+
 def test_a_schedule_that_does_not_fit_is_found_before_a_run_starts(tmp_path: Path) -> None:
     warmups = {"model.optim.warmup_epochs": {"values": [0, 1]}}
     path = tmp_path / "mine.yaml"

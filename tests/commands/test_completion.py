@@ -15,6 +15,8 @@ LINES: dict[str, list[str]] = {
     "cct fi": ["fit"],
     "cct fit --config dig": ["digits"],
     "cct fit --config = dig": ["digits"],  # as bash breaks it
+    "cct fit -c dig": ["digits"],
+    "cct fit -h tra": ["trainer", "tracking"],
     "cct fit --config=dig": ["--config=digits"],
     "cct fit --model.poo": ["--model.pool"],
     "cct fit --model.pool cl": ["class_token"],
