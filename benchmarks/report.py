@@ -32,14 +32,17 @@ def conditions(*packages: str, device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: dict[str, Any]) -> str:
+Rows = list[dict[str, Any]]  # one for each row of a table, all with the same keys
+
+
+def write(name: str, title: str, notes: str, rows: Rows | dict[str, Rows], told: dict[str, Any]) -> str:
     """Write results/NAME.md and results/NAME.json, of a GPU NAME_gpu: those of the CPU stay.
 
     Args:
         name: Of the files.
         title: Heading.
         notes: What was measured and how, one paragraph.
-        rows: One table row each, all with the same keys.
+        rows: Of the table; of several, by their headings.
         told: From `conditions`.
 
     Returns:
@@ -48,16 +51,13 @@ def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: d
     versions = ", ".join(f"{package} {number}" for package, number in told["versions"].items())
     machine = ", ".join(told[what] for what in ("gpu", "cpu") if what in told)
     name += "_gpu" if "gpu" in told else ""
-    columns = list(rows[0])
+    tables = rows if isinstance(rows, dict) else {"": rows}
     lines = [
         f"# {title}",
         "",
         notes,
         "",
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
-        "",
+        *(line for heading, part in tables.items() for line in _table(heading, part)),
         f"Command: `{told['command']}`  ",
         f"Machine: {machine}, {told['cores']} cores, load {told['load_before']} before the run  ",
         f"Date: {told['date']}  ",
@@ -69,6 +69,17 @@ def write(name: str, title: str, notes: str, rows: list[dict[str, Any]], told: d
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(json.dumps({**told, "notes": notes, "rows": rows}, indent=2) + "\n")
     return text
+
+
+def _table(heading: str, rows: Rows) -> list[str]:
+    columns = list(rows[0])
+    return [
+        *((f"## {heading}", "") if heading else ()),
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
+        "",
+    ]
 
 
 def _cpu() -> str:
