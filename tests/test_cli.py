@@ -1,5 +1,7 @@
 """The command line: help at once, recipes by name, and bad input in one sentence before anything starts."""
 
+import gc
+import importlib
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cct_lightning.commands import main
 from cct_lightning.commands.help.check import check
 from cct_lightning.commands.help.table import command
 from cct_lightning.commands.main import COMMANDS, run
@@ -53,6 +56,21 @@ def test_training_imports_only_what_it_uses() -> None:
     code = "import sys, cct_lightning.build; print([m for m in ('pandas', 'sklearn', 'wandb') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_nothing_looks_for_garbage_in_what_is_imported(cct: Cct, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    import_module = importlib.import_module
+
+    def imported(name: str) -> object:
+        seen.append(gc.isenabled())
+        return import_module(name)
+
+    monkeypatch.setattr(main.importlib, "import_module", imported)
+    monkeypatch.setattr(main.atexit, "register", seen.append)
+    assert cct("models")[0] == 0
+    assert seen == [gc.freeze, False]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
