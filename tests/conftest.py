@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from small_grid import environment, write_grid
+from warm import run_cct
 
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.lock import take_lock
@@ -83,7 +83,7 @@ def cct(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The eight runs, one after the other in one process, without the engine."""
+    """The eight runs, one after the other, without the engine."""
     base = tmp_path_factory.getbasetemp()
     # Processes that share the tests (pytest-xdist) share the runs, too: one trains, the others wait.
     out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
@@ -98,9 +98,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_all(out: Path) -> None:
-    """Train the eight runs in one process."""
-    runs = expand(read_grid(write_grid(out)))
-    lines = ["from cct_lightning.commands.main import run"]
-    for r in runs:
-        lines.append(f"run({['fit', *r.arguments, f'--run_dir={out / r.name}', '--tracking.mode=disabled']!r})")
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], env=environment(), check=True, capture_output=True)
+    """Train the eight runs."""
+    for run in expand(read_grid(write_grid(out))):
+        words = [*run.arguments, f"--run_dir={out / run.name}", "--tracking.mode=disabled"]
+        done = run_cct("fit", *words, cwd=out, environment=environment())
+        assert done.returncode == 0, done.stderr

@@ -1,10 +1,9 @@
 """A small grid of real runs on digits, and how to run it."""
 
-import os
-import sys
 from pathlib import Path
 
 import yaml
+from warm import python, warm_environment
 
 EPOCHS = 3
 GRID = {
@@ -15,17 +14,22 @@ GRID = {
         "model.arch": {"values": ["cvt_2_2", "cct_2_3x1"]},
         "model.pool": {"values": ["class_token", "seqpool"]},
         "seed_everything": {"values": [0, 1]},
+        "model.embed_dim": {"value": 32},
         "trainer.max_epochs": {"value": EPOCHS},
         "model.optim.warmup_epochs": {"value": 1},
         "tracking.media_every_n_epochs": {"value": 0},
     },
 }
-CCT = [sys.executable, "-m", "cct_lightning"]
+
+
+def cct(*words: str) -> list[str]:
+    """Return the command line of `cct`."""
+    return [python(), "-m", "cct_lightning", *words]
 
 
 def environment(**variables: str) -> dict[str, str]:
     """Variables of a run that computes on one thread and logs offline."""
-    return {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **variables}
+    return warm_environment(WANDB_MODE="offline", **variables)
 
 
 def write_grid(folder: Path, **parameters: object) -> Path:

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 import torch
 import yaml
 from running import Finished
-from warm import run_cct
+from survival.processes import start
+from warm import python, run_cct
 
 import cct_lightning
 from cct_lightning.data.datamodule import ImageDataModule
@@ -29,7 +29,7 @@ def inspect(run_dir: Path, *options: str) -> list[dict[str, Any]]:
     """Read a W&B run file back with wandb's own reader."""
     # The first is the training's; every `cct test --run_dir` adds one of its own.
     file = sorted((run_dir / "wandb").glob("offline-run-*/*.wandb"))[0]
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(file)]
+    command = [python(), "-m", "wandb", "leet", "inspect", *options, "--json", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.strip()] if not options else [
@@ -163,11 +163,8 @@ def _without_machine(row: dict[str, str]) -> dict[str, str]:
 
 
 def test_a_killed_run_starts_again(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cct_lightning", "fit", "--config", "digits"]
     for moment in ("config.yaml", "last.ckpt"):
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = start(tmp_path, "--config", "digits")
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not list(tmp_path.glob(f"runs/*/*/{moment}")):
             time.sleep(0.05)

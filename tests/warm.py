@@ -1,12 +1,14 @@
-"""Starts `cct` in a process of its own, forked from one that has imported Lightning: the import outlasts most tests."""
+"""Starts processes forked from one that has imported Lightning and W&B: the imports outlast most tests.
+
+`WarmProcess` and `run_cct` start `cct`. What the product starts by itself (runs of a grid, ranks, the runs of an agent)
+comes from the server, too, where the environment is `warm_environment()` and the command begins with `python()`.
+"""
 
 import atexit
 import functools
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,9 +16,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SERVER = Path(__file__).with_name("warm_server.py")
-# Variables that nothing reads while it is imported: with others than these, a process has to start from nothing.
-_LATE = ("WANDB_", "CCT_", "PYTEST_", "PYTHONPATH", "HOME", "TMPDIR", "AWS_", "PATH", "MASTER_")
+import warm_client
+
+TESTS = Path(__file__).parent
 
 
 def run_cct(
@@ -54,30 +56,22 @@ class WarmProcess:
         environment: Mapping[str, str],
         errors: Path | None = None,
     ) -> None:
-        self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(_server()[0])
-        request = {
-            "words": list(words),
-            "cwd": str(cwd),
-            "output": str(output.absolute()),
-            "errors": str((errors or output).absolute()),
-            "environment": dict(environment),
-        }
-        self._line.sendall(f"{json.dumps(request)}\n".encode())
-        self.pid = int(self._answer())
-
-    def _answer(self) -> bytes:
-        found = b""
-        while not found.endswith(b"\n"):
-            found += self._line.recv(1)
-        return found
+        with output.open("ab") as out, (errors or output).open("ab") as err, open(os.devnull, "rb") as none:
+            self._line, self.pid = warm_client.fork(
+                f"{_server()[0]}/door",
+                ["-m", "cct_lightning", *words],
+                cwd=str(cwd),
+                environment=environment,
+                files={number: file.fileno() for number, file in enumerate((none, out, err))},
+            )
+        assert self.pid > 0, "it should not have been asked for: see `fits`"
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the process and return its exit code."""
         if self.returncode is None:
             self._line.settimeout(timeout)
             try:
-                self.returncode = int(self._answer())
+                self.returncode = int(warm_client.answer(self._line))
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired(["cct"], timeout or 0) from None
             self._line.close()
@@ -98,26 +92,46 @@ class WarmProcess:
 
 def fits(environment: Mapping[str, str]) -> bool:
     """Tell whether a process with these variables may come from the server: nothing that it imported read another."""
-    if sys.platform != "linux":  # elsewhere, a process with libraries such as torch's does not survive a fork
-        return False
-    theirs = _server()[1]
-    keys = [key for key in {**theirs, **environment} if theirs.get(key) != environment.get(key)]
-    return all(key.startswith(_LATE) for key in keys)
+    # Elsewhere, a process with libraries such as torch's does not survive a fork.
+    return sys.platform == "linux" and warm_client.fits(_server()[1], environment)
+
+
+def python() -> str:
+    """Return the interpreter that starts the product's processes from the server; the true one where it cannot."""
+    return f"{_server()[0]}/bin/python" if sys.platform == "linux" else sys.executable
+
+
+def warm_environment(environment: Mapping[str, str] = os.environ, /, **variables: str) -> dict[str, str]:
+    """Return variables with which processes start others from the server: Ray's workers, agents, launchers."""
+    found = {**environment, "OMP_NUM_THREADS": "1", **variables}
+    if sys.platform != "linux":
+        return found
+    # The folder's sitecustomize.py tells interpreters that are not forked.
+    paths = [str(TESTS / "warm_site"), found.get("PYTHONPATH", "")]
+    found |= {"WARM_PYTHON": python(), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {**found, "PATH": f"{_server()[0]}/bin{os.pathsep}{found['PATH']}"}
 
 
 @functools.cache
 def _server() -> tuple[str, dict[str, str]]:
-    """Start the server once for this process; return where it listens, and its variables. It ends with this process."""
+    """Start the server once for this process; return its folder and its variables. It ends with this process."""
     folder = tempfile.mkdtemp(prefix="warm")
-    place = f"{folder}/door"
+    (Path(folder) / "bin").mkdir()
+    for name, words in {"python": "", "cct": "-m cct_lightning", "wandb": "-m wandb"}.items():
+        script = Path(folder) / "bin" / name
+        client = f"'{sys.executable}' -I -S '{TESTS / 'warm_client.py'}' '{sys.executable}' '{folder}/door'"
+        script.write_text(f'#!/bin/sh\nexec {client} {words} "$@"\n')
+        script.chmod(0o755)
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SERVER), place]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, env=variables, start_new_session=True)
+    command = [sys.executable, str(TESTS / "warm_server.py"), folder]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, env={**variables, "TMPDIR": folder}, start_new_session=True
+    )
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.kill)
     deadline = time.monotonic() + 300
-    while not os.path.exists(place):
+    while not os.path.exists(f"{folder}/door"):
         assert server.poll() is None, "the server has failed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return place, variables
+    return folder, variables

@@ -1,12 +1,15 @@
-"""Forks `python -m cct_lightning ...` from a process that has imported Lightning already; see `warm.py`.
+"""Forks processes from one that has imported Lightning and W&B already; see `warm.py`.
 
-    python warm_server.py SOCKET
+    python warm_server.py FOLDER
 
-Each connection is one process: it sends a line of JSON (words, cwd, environment, files for its output and errors), gets
-a line with the process's number, and at its end a line with its exit code. The server ends when the one who started it
-closes its standard input.
+It listens at FOLDER/door. Each connection is one process, asked for as `warm_client.py` does: it gets a line with the
+process's number, and at its end a line with its exit code; a connection that is closed before kills the process. The
+server ends when the one who started it closes its standard input.
 """
 
+import contextlib
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -14,21 +17,24 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
-# What `cct fit` imports on its way to the first step.
-import cct_lightning.commands.main
-import cct_lightning.data.datamodule
-import cct_lightning.training.module  # noqa: F401
+import torch
+from lightning_utilities.core import rank_zero
+from warm_client import answer, fits
 
-# At its import, wandb makes a folder, which the first process that ends would remove for all.
-assert "wandb" not in sys.modules
+# What `cct fit` with W&B imports on its way to the end, and what starts several processes or draws.
+_IMPORTED = (
+    *("cct_lightning.commands.main", "cct_lightning.commands.fit", "cct_lightning.commands.evaluate"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "pandas", "torch.distributed.run"),
+    *("wandb.sdk.launch", "wandb.sdk.artifacts.artifact", "wandb.plot"),
+)
 
-WRITE = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
-
-def become(request: dict[str, Any]) -> None:
-    """Make this process what `python -m cct_lightning WORDS` is when its imports are done, in a session of its own."""
+def become(request: dict[str, Any], files: list[int]) -> None:
+    """Make this process what `python WORDS` is when its imports are done, in a session of its own."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -38,15 +44,44 @@ def become(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in before]
     sys.path[:1] = [os.getcwd(), *paths]
-    for number, path in ((0, os.devnull), (1, request["output"]), (2, request["errors"])):
-        file = os.open(path, WRITE if number else os.O_RDONLY, 0o644)
-        os.dup2(file, number)
-        os.close(file)
-    sys.argv[:] = ["cct", *request["words"]]
+    # What was read from the environment by imports.
+    tempfile.tempdir = None
+    rank_zero.rank_zero_only.rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    for number, file in zip(request["files"], files, strict=True):
+        if number < 3:
+            os.dup2(file, number)
+            os.close(file)
+    if os.environ.get("PYTHONUNBUFFERED"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    if "WARM_PYTHON" in os.environ:
+        sys.executable = os.environ["WARM_PYTHON"]
 
 
-def serve(place: str) -> dict[str, Any] | None:
+def run(words: list[str]) -> None:
+    """Do what the interpreter does with its words."""
+    words = words[1:] if words[0] == "-u" else words
+    if words[0] == "-m":
+        sys.argv[:] = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(words[0]).parent)
+        sys.argv[:] = words
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def received(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Read what is asked for, and the files that come with it."""
+    _, files, _, _ = socket.recv_fds(line, 1, 250)
+    return json.loads(answer(line)), files
+
+
+def serve(place: str) -> tuple[dict[str, Any], list[int]] | None:
     """Start what is asked for; return the request in each process that was started, and None at the end."""
+    # As it was before the imports, which set some variables.
+    pairs = Path("/proc/self/environ").read_text().split("\0")
+    here = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
     running: dict[int, socket.socket] = {}
     awake, alarm = socket.socketpair()
     for end in (awake, alarm):
@@ -55,7 +90,7 @@ def serve(place: str) -> dict[str, Any] | None:
     signal.set_wakeup_fd(alarm.fileno())
     with socket.socket(socket.AF_UNIX) as door, selectors.DefaultSelector() as ready:
         door.bind(place)
-        door.listen()
+        door.listen(100)
         for each in (door, awake, sys.stdin):
             ready.register(each, selectors.EVENT_READ)
         while True:
@@ -64,25 +99,56 @@ def serve(place: str) -> dict[str, Any] | None:
                     return None
                 if key.fileobj is awake:
                     awake.recv(4096)
-                    for pid in list(running):
-                        found, status = os.waitpid(pid, os.WNOHANG)
-                        if found:
-                            with running.pop(pid) as line:
-                                line.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                    ended = [(pid, *os.waitpid(pid, os.WNOHANG)) for pid in running]
+                    for pid, status in [(pid, status) for pid, found, status in ended if found]:
+                        line = running.pop(pid)
+                        with contextlib.suppress(KeyError):
+                            ready.unregister(line)
+                        _tell(line, os.waitstatus_to_exitcode(status))
+                        line.close()
+                elif key.fileobj is not door:  # the one who asked has ended, perhaps killed
+                    os.kill(key.data, signal.SIGKILL)
+                    ready.unregister(key.fileobj)
                 else:
                     line = door.accept()[0]
-                    request = json.loads(line.makefile().readline())
-                    pid = os.fork()
+                    request, files = received(line)
+                    pid = os.fork() if fits(here, request["environment"]) else -1
                     if not pid:
                         for other in (line, awake, alarm, *running.values()):
                             other.close()
-                        return request  # type: ignore[no-any-return]
-                    running[pid] = line
-                    line.sendall(f"{pid}\n".encode())
+                        return request, files
+                    _tell(line, pid)
+                    for file in files:
+                        os.close(file)
+                    if pid > 0:
+                        running[pid] = line
+                        ready.register(line, selectors.EVENT_READ, pid)
+                    else:
+                        line.close()
+
+
+def _tell(line: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        line.sendall(f"{number}\n".encode())
+
+
+def prepare() -> None:
+    """Import everything, and let no process undo what all share."""
+    gc.disable()
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    # Folders of W&B's that the first process to end would remove; names in them are drawn.
+    artifact, private = (sys.modules[f"wandb.sdk.{name}"] for name in ("artifacts.artifact", "data_types._private"))
+    for folder in (artifact.Artifact._TMP_DIR, private.MEDIA_TMP):
+        folder._finalizer.detach()
+    gc.enable()
+    # Else each process copies all pages of what was imported when its interpreter ends, which takes more than a second.
+    gc.freeze()
 
 
 if __name__ == "__main__":
-    request = serve(sys.argv[1])
-    if request is not None:
-        become(request)
-        runpy.run_module("cct_lightning", run_name="__main__", alter_sys=True)
+    prepare()
+    asked = serve(f"{sys.argv[1]}/door")
+    if asked is not None:
+        become(*asked)
+        run(asked[0]["words"])

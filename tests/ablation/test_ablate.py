@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 from comparison.test_compare import SCORES, done, write_run
-from small_grid import CCT, EPOCHS, environment, write_grid
+from small_grid import EPOCHS, environment, write_grid
+from small_grid import cct as command_of
 
 from cct_lightning.ablation.engine import Node, Share, cluster, divide
 from cct_lightning.ablation.grid import Grid, expand, override, read_grid
@@ -34,14 +35,20 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightn
 
 
 def ablate(grid: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [*CCT, "ablate", str(grid), "--out", str(out), *options]
+    command = command_of("ablate", str(grid), "--out", str(out), *options)
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
 
 
-def start(grid: Path, out: Path) -> "subprocess.Popen[str]":
-    command = [*CCT, "ablate", str(grid), "--out", str(out)]
+def start(grid: Path, out: Path, *, cold: bool = False) -> "subprocess.Popen[str]":
+    """Start the engine; `cold`, everything is an interpreter of its own, as a user has it."""
+    command = [sys.executable, "-m", "cct_lightning"] if cold else command_of()
     return subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [*command, "ablate", str(grid), "--out", str(out)],
+        env=dict(os.environ) if cold else environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -95,9 +102,9 @@ def test_a_grid_killed_three_times_and_interrupted_ends_as_if_undisturbed(undist
 
     kept: dict[str, int] = {}
     for wanted in (0, 2, 4):
-        engine = start(grid, out)
+        engine = start(grid, out, cold=wanted == 0)
         wait_until(lambda wanted=wanted: len(finished()) >= wanted and training_in(out), engine)
-        time.sleep(chance.uniform(0, 6))
+        time.sleep(chance.uniform(0, 3 if wanted else 6))
         os.kill(engine.pid, signal.SIGKILL)
         engine.wait()
         deadline = time.monotonic() + 300
@@ -109,7 +116,7 @@ def test_a_grid_killed_three_times_and_interrupted_ends_as_if_undisturbed(undist
     # A Ctrl-C, after which the runs save in the middle of an epoch.
     engine = start(grid, out)
     wait_until(lambda: len(finished()) >= 6 and training_in(out), engine)
-    time.sleep(chance.uniform(0, 6))
+    time.sleep(chance.uniform(0, 2))
     engine.send_signal(signal.SIGINT)
     output, _ = engine.communicate(timeout=600)
     if len(finished()) < 8:
@@ -184,7 +191,7 @@ def test_a_run_that_would_not_start_is_refused_before_any_starts(tmp_path: Path)
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ablate_here(str(write_grid(tmp_path)), out=str(tmp_path / "runs"), dry_run=True)
     output = capsys.readouterr().out
-    cost = budget(resolve_arch("cct_2_3x1", img_size=8, in_chans=1, pool="seqpool"))
+    cost = budget(resolve_arch("cct_2_3x1", img_size=8, in_chans=1, pool="seqpool", embed_dim=32))
     assert f"{cost.params:,}" in output
     assert f"{(cost.macs + cost.attention_macs) / 1e6:,.1f}" in output
     assert "8 runs: 8 waiting; time left unknown" in output
@@ -353,9 +360,10 @@ def test_trials_run_where_the_command_was_given(tmp_path: Path) -> None:
     own = {"class_path": "my_lab.Scaled", "init_args": {"by": 2.0}}
     one = {"model__arch": {"value": "cct_2_3x1"}, "model__pool": {"value": own}, "seed_everything": {"value": 0}}
     write_grid(tmp_path, **{**SMALL, **one}, data__cache_dir={"value": "cache"})
-    command = [*CCT, "ablate", "small.yaml", "--out", "runs"]
+    # Everything from interpreters of its own, as a user has it.
+    command = [sys.executable, "-m", "cct_lightning", "ablate", "small.yaml", "--out", "runs"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600, check=False
+        command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 runs: 1 finished" in done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from small_grid import environment, write_grid
+from warm import python
 
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.folder import RunFolder
@@ -135,7 +136,7 @@ def test_a_task_out_of_time_saves_and_is_requeued(bin: Path, cct: Cct, tmp_path:
     assert cct("ablate", "small.yaml", "--slurm")[0] == 0
     files = RunFolder(tmp_path / "runs" / "small" / run.name)
     job = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "1"}
-    command = [sys.executable, "-m", "cct_lightning.ablation.trial", str(files.path)]
+    command = [python(), "-m", "cct_lightning.ablation.trial", str(files.path)]
     task = subprocess.Popen(command, env=environment(**job))
     while not (files / files.LAST).exists():
         assert task.poll() is None

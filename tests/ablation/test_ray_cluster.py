@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_grid import CCT, environment, write_grid
+from small_grid import cct, environment, write_grid
 
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.folder import RunFolder
@@ -16,9 +16,11 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightn
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
+    for key, value in environment().items():
+        monkeypatch.setenv(key, value)
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield found
     found.shutdown()
@@ -29,7 +31,7 @@ def test_the_runs_of_a_lost_machine_go_on_elsewhere(cluster: Any, tmp_path: Path
     cluster.wait_for_nodes()
     grid = write_grid(tmp_path, model__arch={"value": "cct_2_3x1"}, model__pool={"value": "mean"})
     logs = [tmp_path / "runs" / "small" / run.name / RunFolder.LOG for run in expand(read_grid(grid))]
-    command = [*CCT, "ablate", "small.yaml", "--address", cluster.address]
+    command = cct("ablate", "small.yaml", "--address", cluster.address)
     with (tmp_path / "out.txt").open("w") as out:
         engine = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=out, stderr=out)
     # One on each machine: a run gets no more cores than one of them has.

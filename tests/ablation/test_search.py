@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from small_grid import CCT, GRID, environment
+from small_grid import GRID, environment
+from small_grid import cct as command_of
 
 from cct_lightning.ablation import trial
 from cct_lightning.ablation.check import check_runs
@@ -397,7 +398,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.Capture
     assert runs[0].parameters["model.optim.lr"] == 3e-3
     good, bad = (tmp_path / "runs" / "mine" / run.name for run in runs)
     one_at_a_time = ["--cpus_per_run", str(cores())]
-    command = [*CCT, "ablate", str(grid), "--out", str(tmp_path / "runs"), *one_at_a_time]
+    command = command_of("ablate", str(grid), "--out", str(tmp_path / "runs"), *one_at_a_time)
     with (tmp_path / "out.txt").open("w") as out:
         engine = subprocess.Popen(command, env=environment(), stdout=out, stderr=out)
         while read_state(bad).status != "running":

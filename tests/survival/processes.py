@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from warm import WarmProcess, fits
+from warm import WarmProcess, fits, warm_environment
 
 Process = subprocess.Popen[bytes] | WarmProcess
 TESTS = str(Path(__file__).resolve().parents[1])
@@ -19,8 +19,8 @@ TESTS = str(Path(__file__).resolve().parents[1])
 PATH = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH", "")]))
 # Small, with everything that a resume could get wrong: dropout, stochastic depth, an average, a schedule, mixing.
 SMALL = [
-    *("--config", "digits", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
-    *("--trainer.accelerator", "cpu"),  # runs are compared bit by bit
+    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.accelerator", "cpu", "--tracking.media_every_n_epochs", "0"),  # runs are compared bit by bit
     *("--data.batch_size", "128", "--data.augment", "light", "--model.optim.warmup_epochs", "0.5"),
     *("--model.attn_drop", "0.1", "--model.drop_path_rate", "0.1", "--model.proj_drop", "0.1"),
     *("--model.ema_decay", "0.9"),
@@ -31,7 +31,7 @@ CLOCKS = ("train/images_per_s", "train/memory_gb")
 
 def start(folder: Path, *args: str, log: str = "log.txt", **environment: str) -> Process:
     """Start `cct fit` in a session of its own; its output goes to a file."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    variables = warm_environment(**environment)
     if fits(variables):
         return WarmProcess(["fit", *args], cwd=folder, output=folder / log, environment=variables)
     with (folder / log).open("ab") as output:

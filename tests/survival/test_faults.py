@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from survival.processes import SMALL, end, metrics, start, wait_until
+from warm import python
 
 TESTS = str(Path(__file__).resolve().parents[1])
 
@@ -92,7 +93,7 @@ def test_all_killed_at_once_keep_what_wandb_was_told(tmp_path: Path) -> None:
 def _kept(folder: Path) -> int:
     """The last step in W&B's file."""
     (file,) = folder.glob("run/wandb/offline-run-*/*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    command = [python(), "-m", "wandb", "leet", "inspect", "--json", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     steps = re.findall(r'"trainer/global_step"[^0-9]*([0-9]+)', done.stdout.replace("\\", ""))
     return max(map(int, steps), default=-1)

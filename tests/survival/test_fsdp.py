@@ -8,8 +8,17 @@ import torch
 from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
 RUN = [
-    *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
-    *("--trainer.accelerator", "cpu", "--data.global_batch_size", "128", "--data.augment", "light"),
+    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
+    *(
+        "--tracking.media_every_n_epochs",
+        "0",
+        "--trainer.accelerator",
+        "cpu",
+        "--data.global_batch_size",
+        "128",
+        "--data.augment",
+        "light",
+    ),
     *("--model.optim.warmup_epochs", "0.5", "--trainer.gradient_clip_val", "0.5"),
 ]
 ADAMW = ["--model.optim.optimizer", "adamw"]

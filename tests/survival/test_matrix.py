@@ -1,13 +1,12 @@
 """Every callback of ours x every interruption x one and two processes: always the end of the undisturbed run."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from survival.matrix import INTERRUPTIONS, KINDS
 from survival.processes import PATH, TESTS, assert_same_run, checkpoint, metrics, without_ends_of_epochs
+from warm import python, warm_environment
 
 ENDINGS = (*INTERRUPTIONS, "trained longer")
 # Clocks, and what Lightning forgets when a run continues: the score that was saved last, of no further use.
@@ -21,8 +20,8 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={request.param}"]
     words = [*(launcher if request.param > 1 else []), str(Path(TESTS) / "survival" / "matrix.py"), str(folder)]
     done = subprocess.run(
-        [sys.executable, *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH},
+        [python(), *words],
+        env=warm_environment(PYTHONPATH=PATH),
         cwd=folder,
         capture_output=True,
         text=True,

@@ -1,13 +1,13 @@
 """The test predictions that two processes keep are those of one, to the bit."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from warm import python, warm_environment
 
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.runs.predictions import PredictionsFile
@@ -39,8 +39,8 @@ def predictions(folder: Path, devices: int) -> dict[str, np.ndarray]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     out = folder / str(devices)
-    command = [sys.executable, str(script), str(devices), str(out), str(CHECKPOINT)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    command = [python(), str(script), str(devices), str(out), str(CHECKPOINT)]
+    done = subprocess.run(command, cwd=folder, env=warm_environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     with np.load(out / "test_predictions.npz", allow_pickle=False) as file:
         return dict(file)

@@ -5,21 +5,30 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
+from warm import python, warm_environment
 
 from cct_lightning.commands import failures
 from cct_lightning.errors import InputError
 
 # 20 steps; without dropout, which each process draws for itself.
 COMMON = [
-    *("--config", "digits", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
-    *("--trainer.accelerator", "cpu", "--data.global_batch_size", "128", "--data.augment", "light"),
+    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
+    *(
+        "--tracking.media_every_n_epochs",
+        "0",
+        "--trainer.accelerator",
+        "cpu",
+        "--data.global_batch_size",
+        "128",
+        "--data.augment",
+        "light",
+    ),
     *("--model.optim.warmup_epochs", "0.5", "--model.ema_decay", "0.9"),
 ]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -131,11 +140,11 @@ def test_what_fails_in_all_processes_is_said_once(rank: int, waits: bool, monkey
 def torchrun(folder: Path, *options: str, words: list[str]) -> "subprocess.Popen[bytes]":
     with (folder / f"log{len(list(folder.glob('log*')))}.txt").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *options, "-m", "cct_lightning", "fit", *words],
+            [python(), "-m", "torch.distributed.run", *options, "-m", "cct_lightning", "fit", *words],
             cwd=folder,
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH},
+            env=warm_environment(PYTHONPATH=PATH),
         )
 
 

@@ -1,6 +1,5 @@
 """A real SLURM of two nodes on this machine: runs on several nodes, requeued, preempted, and grids as job arrays."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from small_grid import write_grid
 from survival.processes import PATH, assert_same_run, fit, metrics
+from warm import python, warm_environment
 
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.folder import RunFolder
@@ -25,7 +25,17 @@ pytestmark = pytest.mark.skipif(
     reason="SLURM is not installed (Debian: apt-get install slurm-wlm)",
 )
 RUN = [
-    *("--config", "digits", "--trainer.max_epochs", "2", "--model.optim.warmup_epochs", "0.5", "--trainer.accelerator"),
+    *(
+        "--config",
+        "digits",
+        "--model.embed_dim",
+        "32",
+        "--trainer.max_epochs",
+        "2",
+        "--model.optim.warmup_epochs",
+        "0.5",
+        "--trainer.accelerator",
+    ),
     *("cpu", "--data.global_batch_size", "128", "--data.augment", "light", "--tracking.mode", "disabled"),
     *("--trainer.log_every_n_steps", "1"),
 ]
@@ -43,8 +53,9 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip(f"SLURM does not start here: {(folder / 'start.txt').read_text()[-300:]}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        patch.setenv("PYTHONPATH", PATH)
+        for key, value in warm_environment(PYTHONPATH=PATH).items():
+            patch.setenv(key, value)
+        patch.setattr(sys, "executable", python())  # which a job array gets
         patch.setenv("MASTER_ADDR", "127.0.0.1")  # the nodes' names are known to SLURM alone
         yield
     subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], capture_output=True)

@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from warm import run_cct
+from warm import python, run_cct
 
 from cct_lightning.config.resolved import ResolvedConfig
 from cct_lightning.data.datamodule import ImageDataModule
@@ -51,7 +50,7 @@ def run_dir(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def inspected(log: Path) -> list[dict[str, Any]]:
     """The records of a .wandb file, by wandb's own reader."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    command = [python(), "-m", "wandb", "leet", "inspect", "--json", str(log)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

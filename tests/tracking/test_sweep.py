@@ -1,10 +1,8 @@
 """`wandb sweep` and `wandb agent`, the real client in its own processes, against a stand-in of W&B's server."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import psutil
 import pytest
 import yaml
 from wandb_server import ENTITY, WandbServer
+from warm import warm_environment
 
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.comparison.wandb_runs import fetch_runs
@@ -66,8 +65,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "hold").touch()
     (folder / "grid.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False))
     with WandbServer() as server:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        variables = server.environment(PATH=path, HOME=str(folder))
+        # Which has `wandb` and `cct`.
+        variables = warm_environment(server.environment(HOME=str(folder)))
 
         def wandb(*words: str) -> "subprocess.Popen[bytes]":
             with (folder / "log.txt").open("a") as log:

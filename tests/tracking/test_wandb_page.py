@@ -3,13 +3,13 @@
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from wandb_server import ENTITY, WandbServer
+from warm import python, warm_environment
 
 from cct_lightning.runs.folder import RunFolder
 
@@ -34,8 +34,8 @@ class Page:
         program, *rest = shlex.split(words, comments=True)
         rest = [str(path) for word in rest for path in (sorted(self.folder.glob(word)) if "*" in word else [word])]
         module = {"cct": "cct_lightning", "wandb": "wandb"}[program]
-        environment = self.server.environment(HOME=str(self.folder), **variables)
-        command = [sys.executable, "-m", module, *rest]
+        environment = warm_environment(self.server.environment(HOME=str(self.folder), **variables))
+        command = [python(), "-m", module, *rest]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
