@@ -117,7 +117,7 @@ def _server() -> tuple[str, dict[str, str]]:
     """Start the server once for this process; return its folder and its variables. It ends with this process."""
     folder = tempfile.mkdtemp(prefix="warm")
     (Path(folder) / "bin").mkdir()
-    for name, words in {"python": "", "cct": "-m cct_lightning", "wandb": "-m wandb"}.items():
+    for name, words in {"python": "", "cct": "-m cct_lightning"}.items():
         script = Path(folder) / "bin" / name
         client = f"'{sys.executable}' -I -S '{TESTS / 'warm_client.py'}' '{sys.executable}' '{folder}/door'"
         script.write_text(f'#!/bin/sh\nexec {client} {words} "$@"\n')

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,12 +66,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "hold").touch()
     (folder / "grid.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False))
     with WandbServer() as server:
-        # Which has `wandb` and `cct`.
         variables = warm_environment(server.environment(HOME=str(folder)))
+
+        wandb_command = Path(sys.executable).with_name("wandb")
 
         def wandb(*words: str) -> "subprocess.Popen[bytes]":
             with (folder / "log.txt").open("a") as log:
-                return subprocess.Popen(["wandb", *words], cwd=folder, env=variables, stdout=log, stderr=log)
+                return subprocess.Popen([wandb_command, *words], cwd=folder, env=variables, stdout=log, stderr=log)
 
         assert wandb("sweep", "grid.yaml").wait(300) == 0
         [sweep] = server.sweeps
