@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Rooms whose tests take seconds.
 QUICK := tests/config tests/models tests/system tests/test_architecture.py
-TEST_TOOLS := 'timm>=1.0' 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'psutil>=5.9'
+# Whole files, for their fixtures; in the order of tests/conftest.py, which begins with those that take long.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TEST_TOOLS := 'timm>=1.0' 'pytest>=8' 'pytest-xdist>=3.7' 'hypothesis>=6.100' 'psutil>=5.9'
 # The last step of each set-up; it exists only when everything before it has worked.
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
@@ -40,13 +42,13 @@ test: $(READY_DEV)  ## lint, type check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(READY_DEV)  ## lint, type check and the quick tests, in about a minute and a half
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(QUICK) $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(QUICK) $(ARGS)
 
 options: $(READY_DEV)  ## write the table of options anew, from which help, typos and completion are answered
 	$(BIN)/python -m cct_lightning.commands.help.build
@@ -55,7 +57,7 @@ lowest:  ## the lowest versions of the dependencies, in build/lowest: models, tr
 	@test -x build/uv/bin/uv || { $(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install -q uv; }
 	build/uv/bin/uv venv -q --allow-existing --python $(PYTHON) build/lowest
 	build/uv/bin/uv pip install -q --python build/lowest --resolution lowest-direct -r requirements.txt -e . $(TEST_TOOLS)
-	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+	build/lowest/bin/python -m pytest $(PARALLEL) \
 		tests/models tests/training tests/tracking tests/test_cli.py tests/test_fit.py $(ARGS)
 
 notebooks: $(READY_DEV)  ## run the notebooks and render them with their outputs to build/notebooks/*.html

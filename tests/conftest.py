@@ -22,6 +22,11 @@ os.environ.pop("WANDB_API_KEY", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: begun last, one of them would keep all other workers waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def _process() -> Iterator[None]:
     """Undo what a run in this process leaves in it: environment, import path, and modules of a user's own."""

@@ -22,6 +22,8 @@ import cct_lightning
 from cct_lightning.data.datamodule import ImageDataModule
 from cct_lightning.training.module import Classifier
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--config", "digits", "--trainer.max_epochs", "2", "--model.optim.warmup_epochs", "0.5")
 
 

@@ -12,7 +12,11 @@ import cct_lightning
 from cct_lightning.errors import InputError
 from cct_lightning.training.module import Classifier
 
-SHORT = {"max_epochs": 2, "warmup_epochs": 0.5}
+pytestmark = pytest.mark.slow
+
+# Small: what these runs show does not depend on it.
+SHORT = {"max_epochs": 2, "warmup_epochs": 0.5, "embed_dim": 32}
+TINY = {"max_epochs": 1, "warmup_epochs": 0, "embed_dim": 32}
 PART = """
 import torch
 from cct_lightning.models.pooling import Pooling
@@ -31,7 +35,8 @@ class GemPool(Pooling):
 def test_it_is_the_run_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = cct_lightning.fit("digits", pool="class_token", seed=1, run_dir="python", **SHORT)
-    words = "--model.pool class_token --seed_everything 1 --trainer.max_epochs 2 --model.optim.warmup_epochs 0.5"
+    words = "--model.pool class_token --model.embed_dim 32 --seed_everything 1 --trainer.max_epochs 2"
+    words += " --model.optim.warmup_epochs 0.5"
     done = run_cct("fit", "--config", "digits", *words.split(), "--run_dir", "command", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert result.run_dir == tmp_path / "python"
@@ -50,15 +55,16 @@ def test_it_is_the_run_of_the_command(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_several_runs_of_one_process_are_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = cct_lightning.fit("digits", max_epochs=1, warmup_epochs=0)
-    second = cct_lightning.fit("digits", options={"model.pool": "mean"}, max_epochs=1, warmup_epochs=0)
+    small = {**TINY, "media_every_n_epochs": 0}
+    first = cct_lightning.fit("digits", **small)
+    second = cct_lightning.fit("digits", options={"model.pool": "mean"}, **small)
     assert first.run_dir != second.run_dir
     assert wandb.run is None
     ids = {(result.run_dir / "wandb" / "run_id").read_text() for result in (first, second)}
     assert len(ids) == 2
-    again = cct_lightning.fit("digits", max_epochs=1, warmup_epochs=0, run_dir=first.run_dir)
+    again = cct_lightning.fit("digits", **small, run_dir=first.run_dir)
     assert again.summary == first.summary, "a finished run is not trained again"
-    longer = cct_lightning.fit("digits", max_epochs=2, warmup_epochs=0, run_dir=first.run_dir)
+    longer = cct_lightning.fit("digits", **{**small, "max_epochs": 2}, run_dir=first.run_dir)
     assert longer.summary["epochs"] == 2
 
 
@@ -86,7 +92,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
 
 def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
     (tmp_path / "my_lab.py").write_text(PART)
-    short = ["--config=digits", "--trainer.max_epochs=1", "--model.optim.warmup_epochs=0", "--tracking.mode=disabled"]
+    short = ["--config=digits", "--model.embed_dim=32", "--trainer.max_epochs=1", "--model.optim.warmup_epochs=0"]
+    short += ["--tracking.mode=disabled"]
     own = ["--model.pool", "my_lab.GemPool", "--model.pool.p", "4"]
     done = run_cct("fit", *short, *own, "--run_dir", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -115,7 +122,7 @@ def test_a_part_of_ones_own_takes_arguments_everywhere(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_not_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    short = {"max_epochs": 1, "warmup_epochs": 0, "run_dir": "run"}
+    short = {**TINY, "mode": "disabled", "run_dir": "run"}
     cct_lightning.fit("digits", limit_train_batches=1, **short)
     with pytest.raises(InputError, match=r"is finished, and trainer\.limit_train_batches was 1 where 1\.0 is"):
         cct_lightning.fit("digits", limit_train_batches=1.0, **short)
@@ -123,9 +130,10 @@ def test_a_finished_run_is_not_another_one(tmp_path: Path, monkeypatch: pytest.M
 
 def test_time_alone_limits_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = cct_lightning.fit("digits", max_epochs=-1, max_time={"seconds": 2}, warmup_epochs=0, run_dir="run")
+    short = {**TINY, "max_epochs": -1, "run_dir": "run"}
+    result = cct_lightning.fit("digits", max_time={"seconds": 1}, **short)
     assert result.summary["status"] == "finished"
-    again = cct_lightning.fit("digits", max_epochs=-1, max_time="00:00:00:02", warmup_epochs=0, run_dir="run")
+    again = cct_lightning.fit("digits", max_time="00:00:00:01", **short)
     assert again.summary == result.summary
 
 
@@ -133,7 +141,7 @@ def test_a_fine_tuning_run_normalizes_as_its_checkpoint_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    short = {"max_epochs": 1, "warmup_epochs": 0}
+    short = {**TINY, "media_every_n_epochs": 0}
     first = cct_lightning.fit("digits", mean=[0.5], std=[0.25], run_dir="first", **short)
     second = cct_lightning.fit("digits", pretrained=str(first.run_dir / "best.ckpt"), run_dir="second", **short)
     data = yaml.safe_load((second.run_dir / "config.yaml").read_text())["data"]

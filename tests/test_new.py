@@ -10,6 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from warm import python, warm_environment
+
+pytestmark = pytest.mark.slow
 
 CCT = Callable[..., tuple[int, str, str]]
 
@@ -24,6 +27,8 @@ def project(cct: CCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path / "pixel_lab")
     # The Makefile runs `cct` and `python`: those of this environment.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for key, value in warm_environment().items():
+        monkeypatch.setenv(key, value)
     return tmp_path / "pixel_lab"
 
 
@@ -47,7 +52,9 @@ def test_its_recipe_and_its_ablation_would_start(project: Path, cct: CCT) -> Non
 def test_its_notebook_runs(project: Path) -> None:
     path = project / "notebooks" / "explore.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}})
+    client.create_kernel_manager().kernel_spec.argv[0] = python()
+    client.execute()
     assert notebook.cells[2].outputs[-1].data["text/plain"].replace(".", "").isdigit()
 
 

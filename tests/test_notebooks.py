@@ -9,6 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from warm import python, warm_environment
+
+pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -29,7 +32,23 @@ def test_stored_clean(path: Path) -> None:
     assert str(FOLDER.parent) not in path.read_text()
 
 
+# Whether all cells run does not depend on how long it trains; its kernel may have imported matplotlib before it begins.
+CONFIG = """
+c.InteractiveShellApp.matplotlib = "inline"
+c.InteractiveShellApp.exec_lines = [
+    "import cct_lightning, functools; __fit = cct_lightning.fit",
+    "cct_lightning.fit = functools.wraps(__fit)(lambda *args, **options: __fit("
+    "*args, **{name: min(value, 2) if name == 'max_epochs' else value for name, value in options.items()}))",
+]
+"""
+
+
 def execute(path: Path, folder: Path) -> None:
+    keep = os.environ.get("CCT_KEEP_NOTEBOOKS")  # to look at the figures
+    if not keep:
+        config = folder / "ipython" / "profile_default" / "ipython_kernel_config.py"
+        config.parent.mkdir(parents=True)
+        config.write_text(CONFIG)
     environment = {
         "CCT_DATA": folder / "data",
         "WANDB_MODE": "offline",
@@ -41,8 +60,10 @@ def execute(path: Path, folder: Path) -> None:
     }
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    client.execute(env={**os.environ, **{name: str(value) for name, value in environment.items()}})
-    if keep := os.environ.get("CCT_KEEP_NOTEBOOKS"):  # to look at the figures
+    if not keep:
+        client.create_kernel_manager().kernel_spec.argv[0] = python()
+    client.execute(env=warm_environment(**{name: str(value) for name, value in environment.items()}))
+    if keep:
         Path(keep, path.name).write_text(json.dumps(notebook, indent=1))
 
 
@@ -53,6 +74,7 @@ def running(
     """The notebooks that are asked for, two at a time."""
     items = [item for item in request.session.items if getattr(item, "originalname", "") == "test_runs"]
     paths = [item.callspec.params["path"] for item in items]  # type: ignore[attr-defined]
+    python()  # starts the server, once
     with ThreadPoolExecutor(2) as pool:
         yield {path: pool.submit(execute, path, tmp_path_factory.mktemp(path.stem)) for path in paths}
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from warm import run_cct
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -20,13 +22,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_mnist(unpack: ModuleType, tmp_path: Path) -> None:
     splits, _ = unpack.load("mnist")
     # They are stored class by class.
-    some = {split: (images[::4], labels[::4]) for split, (images, labels) in splits.items()}
+    some = {split: (images[::8], labels[::8]) for split, (images, labels) in splits.items()}
     unpack.write_idx(some, tmp_path / "data")
-    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "100", "--run_dir", "run"]
+    options = ["--model.embed_dim", "64", "--trainer.max_epochs", "2", "--run_dir", "run"]
+    options += ["--tracking.media_every_n_epochs", "0"]
     done = run_cct("fit", "--config", "mnist", "--data.root", "data", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["test/acc"] > 0.7, "100 batches of 128, half of them warm-up, and chance is 0.1"
+    assert summary["test/acc"] > 0.7, "104 batches of 128, some of them warm-up, and chance is 0.1"
 
 
 @pytest.mark.usefixtures("no_network")
@@ -37,7 +40,8 @@ def test_cifar10_as_a_folder(unpack: ModuleType, tmp_path: Path) -> None:
         chosen = np.concatenate([np.flatnonzero(labels == k)[:200] for k in range(10)])
         some[split] = (images[chosen], labels[chosen])
     unpack.write_folder(some, classes, tmp_path / "data")
-    options = ["--model.arch", "cct_2_3x2", "--trainer.max_epochs", "3", "--data.batch_size", "64"]
+    options = ["--model.arch", "cct_2_3x2", "--model.embed_dim", "64", "--trainer.max_epochs", "3"]
+    options += ["--data.batch_size", "64", "--tracking.media_every_n_epochs", "0"]
     options += ["--model.optim.warmup_epochs", "1"]
     done = run_cct("fit", "--data.name", "folder", "--data.root", "data", *options, "--run_dir", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -3,13 +3,15 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from warm import python, warm_environment
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "reproduce.py"
@@ -35,7 +37,7 @@ def test_two_sittings(tmp_path: Path) -> None:
         words = ["--root", str(tmp_path), "--work", str(tmp_path / work), "--rows", "cct_2_3x2_cpu"]
         words += ["--state", str(tmp_path / "state.tgz"), "--minutes", str(minutes), "--set", "trainer.max_epochs=300"]
         words += ["data.global_batch_size=45", f"data.cache_dir={tmp_path / 'cache'}"]
-        done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True)
+        done = subprocess.run([python(), str(SCRIPT), *words], env=warm_environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -43,7 +45,7 @@ def test_two_sittings(tmp_path: Path) -> None:
     while "CCT-2/3x2, 50 epochs, cifar10: not run" in sit("one", minutes):
         if (tmp_path / "one" / "cct_2_3x2_cpu-0" / "last.ckpt").exists():
             break
-        minutes = max(0.25, 2 * minutes)
+        minutes = max(0.05, 2 * minutes)
     else:
         pytest.fail("the run was finished before it could be cut")
     assert (tmp_path / "state.tgz").stat().st_size < 10e6

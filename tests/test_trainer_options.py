@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks, loggers, plugins, profilers
 from pytorch_lightning.strategies import StrategyRegistry
-from warm import python, warm_environment
 
 from cct_lightning.config.parser import parse
 from cct_lightning.runs.metrics import LOGGED
+
+pytestmark = pytest.mark.slow
 
 Cct = Callable[..., tuple[int, str, str]]
 
@@ -140,8 +142,8 @@ if __name__ == "__main__":  # ddp_spawn imports this file
 def test_strategies(tmp_path: Path) -> None:
     names = [name for name in StrategyRegistry.available_strategies() if "find_unused" not in name]  # other forms
     (tmp_path / "strategies.py").write_text(STRATEGIES)
-    command = [python(), "strategies.py", json.dumps(names), json.dumps(TINY)]
-    done = subprocess.run(command, cwd=tmp_path, env=warm_environment(), capture_output=True, text=True, timeout=500)
+    command = [sys.executable, "strategies.py", json.dumps(names), json.dumps(TINY)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     outs, errs = (re.split(r"END (\d)\n", text) for text in (done.stdout, done.stderr))
     assert len(outs) == 2 * len(names) + 1, done.stderr
     found = zip(names, outs[::2], outs[1::2], errs[::2], strict=False)

@@ -15,26 +15,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 # What may be forked, beside scripts.
 _MODULES = ("cct_lightning", "torch.distributed.run", "ipykernel_launcher", "pytest", "wandb")
-# Variables that nothing reads while it is imported, or that the server reads anew.
-_LATE = (
-    *("WANDB_", "CCT_", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "HOME", "TMPDIR", "AWS_", "PATH", "PWD", "SHLVL"),
+# Variables that are read while libraries are imported: with others than these, a process has to start from nothing.
+_EARLY = (
     *(
-        "OMP_NUM_THREADS",
-        "CUDA_VISIBLE_DEVICES",
-        "RAY_",
-        "TUNE_",
-        "SLURM",
-        "SRUN_",
-        "WARM_",
-        "_",
-        "OLDPWD",
-        "NODE_RANK",
+        "PYTHON",
+        "LD_",
+        "LC_",
+        "LANG",
+        "MALLOC_",
+        "TORCH",
+        "PYTORCH_",
+        "ATEN_",
+        "OMP_",
+        "GOMP_",
+        "KMP_",
+        "MKL_",
+        "OPENBLAS_",
     ),
-    *("MASTER_", "RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "TORCHELASTIC_", "TORCH_NCCL_", "PL_", "JPY_"),
-    # Set by imports, for other processes.
-    *("TORCHINDUCTOR_CACHE_DIR", "PYTORCH_NVML_BASED_CUDA_CHECK"),
-    # By which Ray gives and hides devices of all makers.
-    *("RBLN_", "FURIOSA_", "HABANA_", "TT_", "QBRUNTIME_", "NEURON_", "ASCEND_", "SPT_NOENV", "PYTHONBREAKPOINT"),
+    *("DNNL_", "ONEDNN_", "MPLCONFIGDIR", "JSONARGPARSE_"),
+)
+# Those among them that the server reads anew, or that nobody reads so early.
+_ANEW = (
+    *("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONBREAKPOINT", "OMP_NUM_THREADS", "TORCHELASTIC_", "TORCH_NCCL_"),
+    *("TORCHINDUCTOR_CACHE_DIR", "PYTORCH_NVML_BASED_CUDA_CHECK", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"),
 )
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 
@@ -42,7 +45,7 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sign
 def fits(theirs: Mapping[str, str], ours: Mapping[str, str]) -> bool:
     """Tell whether a process with our variables may be forked from one with theirs."""
     keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-    return all(key.startswith(_LATE) for key in keys)
+    return not any(key.startswith(_EARLY) and not key.startswith(_ANEW) for key in keys)
 
 
 def fork(

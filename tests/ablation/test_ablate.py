@@ -31,6 +31,8 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.lock import is_locked, take_lock
 from cct_lightning.runs.state import RunState, read_state
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
 
 

@@ -12,6 +12,8 @@ from small_grid import cct, environment, write_grid
 from cct_lightning.ablation.grid import expand, read_grid
 from cct_lightning.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
 
 

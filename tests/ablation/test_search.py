@@ -33,6 +33,8 @@ from cct_lightning.runs.folder import RunFolder
 from cct_lightning.runs.state import read_state
 from cct_lightning.system.machine import cores
 
+pytestmark = pytest.mark.slow
+
 Cct = Callable[..., tuple[int, str, str]]
 SPACE: dict[str, Any] = {
     "model.pool": {"values": ["mean", "max", "seqpool"]},
@@ -391,6 +393,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path, capsys: pytest.Capture
     """The first run trains well; the one after it learns nothing and is stopped after its first epoch."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'cct_lightning[ablate]'")
     one = {"model.pool": {"value": "mean"}, "model.depth": {"value": 1}, "trainer.max_epochs": {"value": 2}}
+    one["model.embed_dim"] = {"value": 32}
     parameters = {**SPACE, **one, "model.optim.lr": {"values": [3e-3, 1e-6]}}
     # The sampler's seed is one that draws the good rate first.
     grid = write(tmp_path, run_cap=2, early_terminate=HYPERBAND, parameters=parameters, sampler_seed=1)

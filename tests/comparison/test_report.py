@@ -19,6 +19,8 @@ from cct_lightning.comparison.runs import read_runs
 from cct_lightning.errors import InputError
 from cct_lightning.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 EVIL = "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">&amp;<b>"
 
 

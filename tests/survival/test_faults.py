@@ -15,6 +15,8 @@ import pytest
 from survival.processes import SMALL, end, metrics, start, wait_until
 from warm import python
 
+pytestmark = pytest.mark.slow
+
 TESTS = str(Path(__file__).resolve().parents[1])
 
 

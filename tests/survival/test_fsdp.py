@@ -7,6 +7,8 @@ import pytest
 import torch
 from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
 
+pytestmark = pytest.mark.slow
+
 RUN = [
     *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
     *(

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 from survival.processes import SMALL, assert_same_run, end, metrics, start, wait_until
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("CCT_TEST_KILLS", "5"))
 

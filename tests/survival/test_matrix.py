@@ -8,6 +8,8 @@ from survival.matrix import INTERRUPTIONS, KINDS
 from survival.processes import PATH, TESTS, assert_same_run, checkpoint, metrics, without_ends_of_epochs
 from warm import python, warm_environment
 
+pytestmark = pytest.mark.slow
+
 ENDINGS = (*INTERRUPTIONS, "trained longer")
 # Clocks, and what Lightning forgets when a run continues: the score that was saved last, of no further use.
 DIFFER = {"elapsed", "seconds", "timed_images", "current_score"}

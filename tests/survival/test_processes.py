@@ -16,6 +16,8 @@ from warm import python, warm_environment
 from cct_lightning.commands import failures
 from cct_lightning.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 # 20 steps; without dropout, which each process draws for itself.
 COMMON = [
     *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),

@@ -20,10 +20,13 @@ from cct_lightning.slurm import SBATCH
 
 Cct = Callable[..., tuple[int, str, str]]
 SCRIPT = Path(__file__).with_name("slurm.sh")
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))),
-    reason="SLURM is not installed (Debian: apt-get install slurm-wlm)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))),
+        reason="SLURM is not installed (Debian: apt-get install slurm-wlm)",
+    ),
+]
 RUN = [
     *(
         "--config",

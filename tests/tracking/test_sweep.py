@@ -18,6 +18,8 @@ from warm import warm_environment
 from cct_lightning.comparison.variants import compare_runs
 from cct_lightning.comparison.wandb_runs import fetch_runs
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 2
 # An own part, which waits in the second epoch for as long as there is a file `hold`.
 MINE = """

@@ -13,6 +13,8 @@ from warm import python, warm_environment
 
 from cct_lightning.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "wandb.md").read_text()
 LINES = [
     line for block in re.findall(r"^```bash\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
