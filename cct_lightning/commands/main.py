@@ -118,7 +118,7 @@ def _import(name: str) -> ModuleType:
 
 def main() -> int:
     """Entry point of `cct`: bad input gives one sentence and exit code 2."""
-    # At its end, Python would look for garbage in all that was imported: a second, after which the memory is free anyway.
+    # At its end, Python would look for garbage in all that was imported: a second, and the memory is free anyway.
     atexit.register(gc.freeze)
     args = sys.argv[1:]
     try:
