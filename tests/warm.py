@@ -108,7 +108,7 @@ def warm_environment(environment: Mapping[str, str] = os.environ, /, **variables
         return found
     # The folder's sitecustomize.py tells interpreters that are not forked.
     paths = [str(TESTS / "warm_site"), found.get("PYTHONPATH", "")]
-    found |= {"WARM_PYTHON": python(), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    found = {"WARM_PYTHON": python(), **found, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     return {**found, "PATH": f"{_server()[0]}/bin{os.pathsep}{found['PATH']}"}
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def somebody_of(group: int) -> bool:
 @pytest.mark.parametrize(("how", "said"), [("raise", "the witness fails as it was told to"), ("kill", "has ended")])
 def test_a_failing_process_ends_the_run(how: str, said: str, tmp_path: Path) -> None:
     words = [*COMMON, *TWO, *witness("saw", fail_at=3, how=how), "--tracking.mode", "disabled"]
-    process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=PATH)
+    # The other rank is a process of Python's own start, in the session of the first, which is looked through below.
+    process = start(tmp_path, *words, "--run_dir", "run", PYTHONPATH=PATH, WARM_PYTHON=sys.executable)
     code = end(process, 0)
     text = (tmp_path / "log.txt").read_text()
     assert code != 0, text
