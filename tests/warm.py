@@ -19,6 +19,8 @@ from pathlib import Path
 import warm_client
 
 TESTS = Path(__file__).parent
+# Of the server: a run in this process leaves variables that W&B reads when it is imported.
+_AT_FIRST = dict(os.environ)
 
 
 def run_cct(
@@ -122,7 +124,7 @@ def _server() -> tuple[str, dict[str, str]]:
         client = f"'{sys.executable}' -I -S '{TESTS / 'warm_client.py'}' '{sys.executable}' '{folder}/door'"
         script.write_text(f'#!/bin/sh\nexec {client} {words} "$@"\n')
         script.chmod(0o755)
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    variables = {**_AT_FIRST, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TESTS / "warm_server.py"), folder]
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, env={**variables, "TMPDIR": folder}, start_new_session=True

@@ -47,6 +47,10 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     # What was read from the environment by imports.
     tempfile.tempdir = None
     rank_zero.rank_zero_only.rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    # Folders of W&B's, which each process removes at its end.
+    artifact, private = (sys.modules[f"wandb.sdk.{name}"] for name in ("artifacts.artifact", "data_types._private"))
+    for folder in (artifact.Artifact._TMP_DIR, private.MEDIA_TMP):
+        folder.name = tempfile.mkdtemp()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     for number, file in zip(request["files"], files, strict=True):
         if number < 3:
@@ -137,10 +141,6 @@ def prepare() -> None:
     gc.disable()
     for name in _IMPORTED:
         importlib.import_module(name)
-    # Folders of W&B's that the first process to end would remove; names in them are drawn.
-    artifact, private = (sys.modules[f"wandb.sdk.{name}"] for name in ("artifacts.artifact", "data_types._private"))
-    for folder in (artifact.Artifact._TMP_DIR, private.MEDIA_TMP):
-        folder._finalizer.detach()
     gc.enable()
     # Else each process copies all pages of what was imported when its interpreter ends, which takes more than a second.
     gc.freeze()
