@@ -44,7 +44,7 @@ test: $(READY_DEV)  ## lint, type check and the whole test suite
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-check: $(READY_DEV)  ## lint, type check and the quick tests, in about a minute and a half
+check: $(READY_DEV)  ## lint, type check and the quick tests, in about a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -135,14 +135,14 @@ def samples(runs: pd.DataFrame) -> dict[Any, float]:
     return dict(zip(runs["seed"], 100 * runs["accuracy"], strict=True))
 
 
-def told(values: Mapping[Any, float]) -> str:
+def accuracy_text(values: Mapping[Any, float]) -> str:
     """Say the mean and deviation over seeds."""
     numbers = list(values.values())
     spread = f" ± {deviation(numbers):.2f}" if len(numbers) > 1 else ""
     return f"{mean(numbers):.2f}{spread} (n={len(numbers)})" if numbers else "not run"
 
 
-def interval(found: Difference) -> str:
+def interval_text(found: Difference) -> str:
     """Say a difference with its 95 % interval."""
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
@@ -190,7 +190,7 @@ def fit_curve(runs: pd.DataFrame) -> tuple[Array, Array]:
     return found, stats.t.ppf(0.975, len(runs) - 3) * np.sqrt(np.diag(covariance))
 
 
-def rates(runs: pd.DataFrame) -> Rows:
+def rate_table(runs: pd.DataFrame) -> Rows:
     """Return the table of rates."""
     rows = []
     for (arch, pool), model in NAMES.items():
@@ -200,7 +200,7 @@ def rates(runs: pd.DataFrame) -> Rows:
     return rows
 
 
-def cells(runs: pd.DataFrame) -> Rows:
+def tokenizer_pool_table(runs: pd.DataFrame) -> Rows:
     """Return the table of tokenizer and pooling."""
     base = samples(pick(runs, arch="cvt_2_4", pool="class_token"))
     return [
@@ -211,15 +211,15 @@ def cells(runs: pd.DataFrame) -> Rows:
             "rate": found["lr"].iloc[0],
             "parameters": f"{found['params'].iloc[0]:,}",
             "million MACs": round(found["macs"].iloc[0] / 1e6, 1),
-            "test accuracy, %": told(samples(found)),
-            "difference [95 %]": interval(difference(samples(found), base)) if samples(found) != base else "",
+            "test accuracy, %": accuracy_text(samples(found)),
+            "difference [95 %]": interval_text(difference(samples(found), base)) if samples(found) != base else "",
         }
         for (arch, pool), model in NAMES.items()
         for found in [pick(runs, arch=arch, pool=pool)]
     ]
 
 
-def worth(runs: pd.DataFrame) -> Rows:
+def part_worth_table(runs: pd.DataFrame) -> Rows:
     """Return what each of the two parts adds, alone and beside the other."""
     cell = {key: samples(pick(runs, arch=key[0], pool=key[1])) for key in NAMES}
     vit, cvt, conv, cct = cell.values()
@@ -233,23 +233,23 @@ def worth(runs: pd.DataFrame) -> Rows:
         "SeqPool on convolution more than on patches": extra,
     }
     found = {name: difference(*pair) for name, pair in pairs.items()}
-    return [{"what": name, "points [95 %]": interval(each), "p": f"{each.p:.1g}"} for name, each in found.items()]
+    return [{"what": name, "points [95 %]": interval_text(each), "p": f"{each.p:.1g}"} for name, each in found.items()]
 
 
-def parts(runs: pd.DataFrame) -> Rows:
+def other_parts_table(runs: pd.DataFrame) -> Rows:
     """Return the table of poolings and position embeddings in CCT-2/3x2, beside the model as it is."""
     base = samples(pick(runs, grid="tokenizer_x_pool", arch="cct_2_3x2", pool="seqpool"))
-    model = {"pooling": "seqpool", "position": "learnable", "test accuracy, %": told(base)}
+    model = {"pooling": "seqpool", "position": "learnable", "test accuracy, %": accuracy_text(base)}
     rows: Rows = [model | {"difference [95 %]": "", "p (Holm)": ""}]
     groups = list(pick(runs, grid="pool_and_position").groupby(["pool", "position"], sort=False))
     found = [difference(samples(group), base) for _, group in groups]
     for ((pool, position), group), each, p in zip(groups, found, holm([each.p for each in found]), strict=True):
-        row = {"pooling": pool, "position": position, "test accuracy, %": told(samples(group))}
-        rows.append(row | {"difference [95 %]": interval(each), "p (Holm)": f"{p:.2g}"})
+        row = {"pooling": pool, "position": position, "test accuracy, %": accuracy_text(samples(group))}
+        rows.append(row | {"difference [95 %]": interval_text(each), "p (Holm)": f"{p:.2g}"})
     return rows
 
 
-def lengths(runs: pd.DataFrame, seconds: Mapping[str, float]) -> Rows:
+def length_table(runs: pd.DataFrame, seconds: Mapping[str, float]) -> Rows:
     """Return the table of lengths; `seconds` an epoch, by name of the curve."""
     rows = []
     for name, grid in CURVES.items():
@@ -265,14 +265,14 @@ def lengths(runs: pd.DataFrame, seconds: Mapping[str, float]) -> Rows:
                     "million images": round(images / 1e6, 2),
                     "10^15 MACs": round(TRAINING_MACS_PER_FORWARD * group["macs"].iloc[0] * images / 1e15, 3),
                     "minutes": round(epochs * seconds[name] / 60, 1) if name in seconds else "",
-                    "test accuracy, %": told(samples(group)),
-                    "over half as long [95 %]": interval(gain) if gain else "",
+                    "test accuracy, %": accuracy_text(samples(group)),
+                    "over half as long [95 %]": interval_text(gain) if gain else "",
                 }
             )
     return rows
 
 
-def curves(runs: pd.DataFrame) -> Rows:
+def curve_table(runs: pd.DataFrame) -> Rows:
     """Return the fitted curves, and what they say of a doubling."""
     rows = []
     for name, grid in CURVES.items():
@@ -288,17 +288,17 @@ def curves(runs: pd.DataFrame) -> Rows:
     return rows
 
 
-def few(runs: pd.DataFrame) -> Rows:
+def few_images_table(runs: pd.DataFrame) -> Rows:
     """Return the table of few images."""
     rows = []
     for images, group in pick(runs, grid="few_images").groupby("samples_per_class"):
         vit, cct = (samples(pick(group, arch=arch)) for arch in ("vit_2_4", "cct_2_3x2"))
-        row = {"images a class": int(images), "ViT-Lite-2/4, %": told(vit), "CCT-2/3x2, %": told(cct)}
-        rows.append(row | {"difference [95 %]": interval(difference(cct, vit))})
+        row = {"images a class": int(images), "ViT-Lite-2/4, %": accuracy_text(vit), "CCT-2/3x2, %": accuracy_text(cct)}
+        rows.append(row | {"difference [95 %]": interval_text(difference(cct, vit))})
     return rows
 
 
-def shifted(measured: Rows) -> Rows:
+def shift_table(measured: Rows) -> Rows:
     """Return the table of shifts: means over models (seeds) and images."""
     rows = []
     for (arch, pool), model in NAMES.items():
@@ -376,14 +376,14 @@ def report(work: Path) -> str:
     seconds = {name: timed[grid] for name, grid in CURVES.items() if grid in timed}
     shifts_path = work / "shifts.json"
     rows = {
-        "Rates: best accuracy on held-out images, %": rates(pick(runs, grid="rates")),
-        "Tokenizer and pooling": cells(grid),
-        "What the two are worth": worth(grid),
-        "Other poolings and position embeddings in CCT-2/3x2": parts(runs),
-        "Length of training": lengths(runs, seconds),
-        "Fitted curves": curves(runs),
-        "Few images": few(runs),
-        "Shifts": shifted(json.loads(shifts_path.read_text()) if shifts_path.is_file() else []),
+        "Rates: best accuracy on held-out images, %": rate_table(pick(runs, grid="rates")),
+        "Tokenizer and pooling": tokenizer_pool_table(grid),
+        "What the two are worth": part_worth_table(grid),
+        "Other poolings and position embeddings in CCT-2/3x2": other_parts_table(runs),
+        "Length of training": length_table(runs, seconds),
+        "Fitted curves": curve_table(runs),
+        "Few images": few_images_table(runs),
+        "Shifts": shift_table(json.loads(shifts_path.read_text()) if shifts_path.is_file() else []),
     }
     draw_parts(runs).savefig(DOCS / "parts.png", dpi=110)
     draw_lengths(runs).savefig(DOCS / "lengths.png", dpi=110)

@@ -50,22 +50,25 @@ def points(text: str) -> float:
 
 def test_the_tables_say_what_the_runs_did(script: Any) -> None:
     table = runs()
-    cells = script.cells(table[table.grid == "tokenizer_x_pool"])
+    cells = script.tokenizer_pool_table(table[table.grid == "tokenizer_x_pool"])
     assert [row["model"] for row in cells] == list(script.NAMES.values())
     assert [points(row["difference [95 %]"] or "0") for row in cells] == pytest.approx([0, 2, 10, 12], abs=0.05)
-    worth = {row["what"]: points(row["points [95 %]"]) for row in script.worth(table[table.grid == "tokenizer_x_pool"])}
+    worth = {
+        row["what"]: points(row["points [95 %]"])
+        for row in script.part_worth_table(table[table.grid == "tokenizer_x_pool"])
+    }
     assert list(worth.values()) == pytest.approx([2, 2, 10, 10, 0], abs=0.05)
-    model, mean = script.parts(table)
+    model, mean = script.other_parts_table(table)
     assert (model["pooling"], mean["pooling"]) == ("seqpool", "mean")
     assert points(mean["difference [95 %]"]) == pytest.approx(-1, abs=0.05)
-    lengths = script.lengths(table, {"CCT-2/3x2, Muon": 60.0})
+    lengths = script.length_table(table, {"CCT-2/3x2, Muon": 60.0})
     assert [row["minutes"] for row in lengths] == [2, 4, 8, 16]
     assert [points(row["over half as long [95 %]"]) for row in lengths[1:]] == pytest.approx([10, 5, 2.5], abs=0.05)
     assert lengths[0]["10^15 MACs"] == pytest.approx(3 * 2e6 * 90_000 / 1e15, abs=1e-3)
-    (curve,) = script.curves(table)
+    (curve,) = script.curve_table(table)
     assert points(curve["limit, %"]) == pytest.approx(90.5, abs=0.2)  # the middle seed
     assert points(curve["power"]) == pytest.approx(1, abs=0.05)
-    (few,) = script.few(table)
+    (few,) = script.few_images_table(table)
     assert points(few["difference [95 %]"]) == pytest.approx(10, abs=0.05)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_utilities.core import rank_zero
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from warm_client import answer, fits
 
 # What `cct fit` with W&B imports on its way to the end, and what starts several processes or draws.
@@ -46,7 +46,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     sys.path[:1] = [os.getcwd(), *paths]
     # What was read from the environment by imports.
     tempfile.tempdir = None
-    rank_zero.rank_zero_only.rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    ranks = (os.environ.get(key) for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))  # in Lightning's order
+    rank_zero_only.rank = int(next((rank for rank in ranks if rank is not None), "0"))
     # Folders of W&B's, which each process removes at its end.
     artifact, private = (sys.modules[f"wandb.sdk.{name}"] for name in ("artifacts.artifact", "data_types._private"))
     for folder in (artifact.Artifact._TMP_DIR, private.MEDIA_TMP):

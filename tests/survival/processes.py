@@ -25,6 +25,12 @@ SMALL = [
     *("--model.attn_drop", "0.1", "--model.drop_path_rate", "0.1", "--model.proj_drop", "0.1"),
     *("--model.ema_decay", "0.9"),
 ]
+# Of several processes: two epochs of ten steps, without dropout, which each process draws for itself.
+TWENTY_STEPS = [
+    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
+    *("--trainer.accelerator", "cpu", "--tracking.media_every_n_epochs", "0"),
+    *("--data.global_batch_size", "128", "--data.augment", "light"),
+]
 # What differs between two runs of the same thing.
 CLOCKS = ("train/images_per_s", "train/memory_gb")
 

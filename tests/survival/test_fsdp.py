@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
+from survival.processes import (
+    PATH,
+    TWENTY_STEPS,
+    assert_same_run,
+    checkpoint,
+    end,
+    fit,
+    metrics,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
 RUN = [
-    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
-    *(
-        "--tracking.media_every_n_epochs",
-        "0",
-        "--trainer.accelerator",
-        "cpu",
-        "--data.global_batch_size",
-        "128",
-        "--data.augment",
-        "light",
-    ),
+    *TWENTY_STEPS,
     *("--model.optim.warmup_epochs", "0.5", "--trainer.gradient_clip_val", "0.5"),
 ]
 ADAMW = ["--model.optim.optimizer", "adamw"]

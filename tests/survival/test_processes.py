@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from survival.processes import PATH, assert_same_run, checkpoint, end, fit, metrics, start, wait_until
+from survival.processes import (
+    PATH,
+    TWENTY_STEPS,
+    assert_same_run,
+    checkpoint,
+    end,
+    fit,
+    metrics,
+    start,
+    wait_until,
+)
 from warm import python, warm_environment
 
 from cct_lightning.commands import failures
@@ -19,19 +29,8 @@ from cct_lightning.errors import InputError
 
 pytestmark = pytest.mark.slow
 
-# 20 steps; without dropout, which each process draws for itself.
 COMMON = [
-    *("--config", "digits", "--model.embed_dim", "32", "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "1"),
-    *(
-        "--tracking.media_every_n_epochs",
-        "0",
-        "--trainer.accelerator",
-        "cpu",
-        "--data.global_batch_size",
-        "128",
-        "--data.augment",
-        "light",
-    ),
+    *TWENTY_STEPS,
     *("--model.optim.warmup_epochs", "0.5", "--model.ema_decay", "0.9"),
 ]
 TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
