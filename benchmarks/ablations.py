@@ -339,6 +339,7 @@ def draw_parts(runs: pd.DataFrame) -> Figure:
     right.axvline(0, color="#777777", linewidth=1)
     right.set(yticks=[-place for place in range(len(shown))], yticklabels=list(shown))
     right.set_xlabel("points, with 95 % interval")
+    right.locator_params(axis="x", nbins=5)  # else the numbers touch
     right.set_title("CCT-2/3x2 with another part")
     return figure
 
